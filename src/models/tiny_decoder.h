@@ -1,0 +1,43 @@
+// The tiny conditional decoder: latents and the LR frames they belong to, to pixels (paper section 3.5).
+#pragma once
+
+#include "ops/operations.h"
+#include "weights/model_files.h"
+
+#include <array>
+#include <vector>
+
+namespace flashvsr::models {
+
+// The frame before, at the input of each MemBlock; empty before the first.
+struct TinyDecoderState {
+  std::array<Tensor, 9> memory;
+};
+
+class TinyDecoder {
+ public:
+  TinyDecoder(ops::Operations& operations, const weights::ModelFiles& files);
+
+  // condition u8 [4, H, W, 3]: upsampled LR frames 4j-3..4j of latent j (frame 0 four times for latent 0); latent
+  // [1, H/8, W/8, 16] -> 4 frames [1, H, W, 3] f32 in about [-1, 1]. The first three of a stream are to be dropped.
+  std::vector<Tensor> push(TinyDecoderState& state, const Tensor& condition, const Tensor& latent) const;
+
+ private:
+  struct MemBlock {
+    std::array<ops::ConvWeights, 3> conv;
+  };
+  struct Stage {
+    std::array<MemBlock, 3> mem_blocks;
+    Parameter grow;
+    ops::ConvWeights conv;
+    std::int64_t frames = 1;  // that one frame grows into
+  };
+
+  Tensor mem_block(const MemBlock& block, Tensor& memory, const Tensor& x) const;
+
+  ops::Operations& ops_;
+  ops::ConvWeights conv_in_, conv_in2_, conv_out1_, conv_out_;
+  std::array<Stage, 3> stages_;
+};
+
+}  // namespace flashvsr::models

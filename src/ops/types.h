@@ -1,0 +1,124 @@
+// Values that operations take and give besides tensors.
+#pragma once
+
+#include "core/parameter.h"
+#include "core/tensor.h"
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace flashvsr::ops {
+
+// An attention block is a window of 2 latents x 8 x 8 tokens (paper section 3.3).
+inline constexpr std::int64_t kWindowLatents = 2;
+inline constexpr std::int64_t kWindowSide = 8;
+inline constexpr std::int64_t kBlockTokens = kWindowLatents * kWindowSide * kWindowSide;
+
+enum class Activation : std::uint8_t { none, relu, silu, gelu_tanh };
+
+// weight [out, in], bias [out] (may be absent).
+struct LinearWeights {
+  Parameter weight;
+  Parameter bias;
+};
+
+// weight [out, in, (kt,) kh, kw] as PyTorch stores it, bias [out] (may be absent).
+struct ConvWeights {
+  Parameter weight;
+  Parameter bias;
+};
+
+struct LinearOptions {
+  Activation activation = Activation::none;
+  // result = residual + gate * activation(x W^T + b). The gate is [out] f32; a back end may fold it into the weights
+  // and keep the folded copy under (weight, gate storage), so a gate must stay unchanged while it lives.
+  const Tensor* gate = nullptr;
+  const Tensor* residual = nullptr;
+  // Default: the type of the residual if there is one, else the compute type.
+  std::optional<DType> output;
+};
+
+struct Conv2dOptions {
+  int stride = 1;
+  // Zeros around the frame.
+  int pad_top = 1, pad_bottom = 1, pad_left = 1, pad_right = 1;
+  // result = activation(conv(x ++ second) + bias + residual): the weight's input channels are those of x, then those
+  // of `second` (the two-source form of a convolution over a concatenation).
+  const Tensor* second = nullptr;
+  const Tensor* residual = nullptr;
+  Activation activation = Activation::none;
+  std::optional<DType> output;  // default: the compute type
+};
+
+enum class Padding : std::uint8_t { zeros, edge };
+
+struct Conv3dOptions {
+  int time_stride = 1;
+  Padding padding = Padding::zeros;  // in space, (kh/2, kw/2) on each side; time is padded by `front` alone
+};
+
+// Where a run of tokens lies: `latents` latents of rows x columns tokens, latent 0 of the run being latent
+// `first_latent` of the stream. Token rows and columns are multiples of 8, latents of 2.
+struct TokenGrid {
+  std::int64_t latents = 0;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t first_latent = 0;
+  std::int64_t heads = 1;
+
+  std::int64_t tokens() const { return latents * rows * columns; }
+  std::int64_t blocks() const { return tokens() / kBlockTokens; }
+  std::int64_t block_rows() const { return rows / kWindowSide; }
+  std::int64_t block_columns() const { return columns / kWindowSide; }
+  // S: blocks of one time window.
+  std::int64_t window_blocks() const { return block_rows() * block_columns(); }
+};
+
+// q, k, v [tokens, dim] compute type, in window order; block means [blocks, dim] f32, taken over the f32 values before
+// they are rounded.
+struct QueryKeyValue {
+  Tensor q, k, v;
+  Tensor q_means, k_means;
+};
+
+struct Query {
+  Tensor q;        // [tokens, dim] compute type
+  Tensor q_means;  // [blocks, dim] f32
+};
+
+enum class LocalWindow : std::uint8_t { truncated, preserved };
+
+// Which key blocks a query block may see (paper section 3.4).
+struct Locality {
+  std::int64_t range = 11;  // R, in blocks
+  LocalWindow window = LocalWindow::truncated;
+};
+
+// Top-k over all S x (S * windows in view) pairs of a query window and head: k = int(S*S*topk_ratio) - 1, capped at
+// pairs - 1; kept is what lies strictly above the (k+1)-th largest softmax score.
+struct Selection {
+  double topk_ratio = 1.0;
+  bool all_allowed = false;  // keep every block of the local window instead
+};
+
+// Kept (query block, key block) pairs. mask u8 [heads, query blocks, key blocks], key blocks oldest first; the same as
+// lists: row r = head * query_blocks + query block keeps indices[offsets[r] .. offsets[r+1]), ascending.
+struct BlockMask {
+  Tensor mask;
+  Tensor offsets;  // i32 [heads * query blocks + 1]
+  Tensor indices;  // i32, at least offsets[last] entries
+};
+
+// Keys and values as a ring of windows of S blocks. Block b of logical window w lies at ring block
+// slots[w] * window_blocks + b.
+struct KeyValueView {
+  Tensor k, v;      // [ring blocks, 128, dim] compute type
+  Tensor k_means;   // [ring blocks, dim] f32
+  std::vector<std::int64_t> slots;  // logical windows in view, oldest first
+  std::int64_t window_blocks = 0;   // S
+
+  std::int64_t key_blocks() const { return static_cast<std::int64_t>(slots.size()) * window_blocks; }
+};
+
+}  // namespace flashvsr::ops
