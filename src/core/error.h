@@ -17,9 +17,9 @@ enum class ErrorCode {
   format = 3,            // a file is damaged or not what it claims to be
   unsupported = 4,       // well formed, but not something this build or device can do
   out_of_memory = 5,
-  device = 6,            // the compute device failed or is not there
+  device = 6,  // the compute device failed or is not there
   cancelled = 7,
-  internal = 8,          // a defect of ours
+  internal = 8,  // a defect of ours
 };
 
 // Thrown everywhere inside the library. The message is one line that names the thing (file, tensor, setting), the

@@ -9,8 +9,8 @@ namespace {
 
 class HostStorage final : public Storage {
  public:
-  explicit HostStorage(std::size_t bytes) : Storage(::operator new(bytes, std::align_val_t{64}), bytes) {}
-  ~HostStorage() override { ::operator delete(data(), std::align_val_t{64}); }
+  explicit HostStorage(std::size_t bytes) : Storage(::operator new (bytes, std::align_val_t{64}), bytes) {}
+  ~HostStorage() override { ::operator delete (data(), std::align_val_t{64}); }
 };
 
 }  // namespace

@@ -74,9 +74,13 @@ class Tensor {
   // For the back end that has just allocated the tensor, or in operations declared as state changing.
   void* mutable_raw() const { return static_cast<std::byte*>(storage_->data()) + byte_offset_; }
   template <typename T>
-  const T* data() const { return static_cast<const T*>(raw()); }
+  const T* data() const {
+    return static_cast<const T*>(raw());
+  }
   template <typename T>
-  T* mutable_data() const { return static_cast<T*>(mutable_raw()); }
+  T* mutable_data() const {
+    return static_cast<T*>(mutable_raw());
+  }
 
   // The same elements under another shape of as many elements.
   Tensor reshaped(Shape shape) const;

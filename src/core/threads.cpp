@@ -47,8 +47,7 @@ ThreadScope::ThreadScope(int threads) : previous_(omp_get_max_threads()) {
 
 ThreadScope::~ThreadScope() { omp_set_num_threads(previous_); }
 
-void parallel_for(std::int64_t count, std::int64_t grain,
-                  const std::function<void(std::int64_t, std::int64_t)>& body) {
+void parallel_for(std::int64_t count, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& body) {
   if (count <= 0) return;
   const std::int64_t most = (count + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
   const int threads = static_cast<int>(std::min<std::int64_t>(omp_get_max_threads(), most));

@@ -10,10 +10,36 @@
 
 namespace flashvsr::models {
 
-// What every causal convolution remembers: its last input frames. Keyed by the layer's name.
+// What the causal layers remember: the last frames that entered each. Keyed by the layer's name.
 struct WanVaeState {
   bool started = false;
   std::map<std::string, Tensor> front;
+};
+
+// What encoder and decoder are built of.
+class WanVaeBlocks {
+ public:
+  // side: "encoder" or "decoder".
+  WanVaeBlocks(ops::Operations& operations, const WeightMap& weights, const std::string& side);
+
+  bool has(const std::string& name) const;
+  ops::ConvWeights convolution(const std::string& name) const;
+  // "prefix.0", "prefix.1", ... as far as there are weights.
+  std::vector<std::string> layers(const std::string& prefix) const;
+  Tensor causal_convolution(WanVaeState& state, const std::string& name, const Tensor& x,
+                            const ops::Conv3dOptions& options = {}) const;
+  Tensor residual(WanVaeState& state, const std::string& name, const Tensor& x) const;
+  Tensor middle(WanVaeState& state, const std::string& name, const Tensor& x) const;
+  Tensor head(WanVaeState& state, const std::string& name, const Tensor& x) const;
+
+ private:
+  void remember(Tensor& front, const Tensor& x, std::int64_t frames) const;
+  Tensor attention(const std::string& name, const Tensor& x) const;
+
+  ops::Operations& ops_;
+  WeightMap weights_;
+  std::vector<ops::LinearWeights> qkv_;
+  ops::LinearWeights proj_;
 };
 
 class WanVaeDecoder {
@@ -24,10 +50,12 @@ class WanVaeDecoder {
   Tensor push(WanVaeState& state, const Tensor& latents) const;
 
  private:
-  Tensor push_steady(WanVaeState& state, const Tensor& latents, bool first) const;
+  void upsample_from(WanVaeState& state, std::size_t layer, Tensor x, std::vector<Tensor>& frames) const;
 
   ops::Operations& ops_;
-  WeightMap weights_;
+  WanVaeBlocks blocks_;
+  std::vector<std::string> upsamples_;
+  Tensor mean_, std_;
 };
 
 class WanVaeEncoder {
@@ -38,8 +66,13 @@ class WanVaeEncoder {
   Tensor push(WanVaeState& state, const Tensor& video) const;
 
  private:
+  Tensor halve_time(WanVaeState& state, const std::string& name, const Tensor& x) const;
+
   ops::Operations& ops_;
-  WeightMap weights_;
+  WanVaeBlocks blocks_;
+  std::vector<std::string> downsamples_;
+  Tensor negative_mean_over_std_, inverse_std_;
+  ops::ConvWeights posterior_mean_;
 };
 
 }  // namespace flashvsr::models

@@ -130,8 +130,7 @@ class Operations {
                    const Parameter& norm_k, const TokenGrid& grid);
   // Products of block means / sqrt(head dim): f32 [heads, query blocks, key blocks]; -inf outside the local window.
   // The query blocks are those of `grid`; key blocks oldest window first.
-  Tensor block_scores(const Tensor& q_means, const KeyValueView& keys, const TokenGrid& grid,
-                      const Locality& locality);
+  Tensor block_scores(const Tensor& q_means, const KeyValueView& keys, const TokenGrid& grid, const Locality& locality);
   // Softmax over the key blocks, then the top-k rule of Selection.
   BlockMask select_blocks(const Tensor& scores, std::int64_t window_blocks, const Selection& selection);
   // The lists of a given mask (host u8 [heads, query blocks, key blocks]).
@@ -203,8 +202,7 @@ class Operations {
                               const Parameter& norm_k, const TokenGrid& grid);
   virtual Tensor do_block_scores(const Tensor& q_means, const KeyValueView& keys, const TokenGrid& grid,
                                  const Locality& locality) = 0;
-  virtual BlockMask do_select_blocks(const Tensor& scores, std::int64_t window_blocks,
-                                     const Selection& selection) = 0;
+  virtual BlockMask do_select_blocks(const Tensor& scores, std::int64_t window_blocks, const Selection& selection) = 0;
   virtual BlockMask do_block_mask(const Tensor& host_mask) = 0;
   virtual Tensor do_sparse_attention(const Tensor& q, const KeyValueView& keys, const BlockMask& mask,
                                      std::int64_t heads) = 0;

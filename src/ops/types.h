@@ -36,7 +36,7 @@ struct LinearOptions {
   const Tensor* gate = nullptr;
   const Tensor* residual = nullptr;
   // Default: the type of the residual if there is one, else the compute type.
-  std::optional<DType> output;
+  std::optional<DType> output = std::nullopt;
 };
 
 struct Conv2dOptions {
@@ -48,14 +48,15 @@ struct Conv2dOptions {
   const Tensor* second = nullptr;
   const Tensor* residual = nullptr;
   Activation activation = Activation::none;
-  std::optional<DType> output;  // default: the compute type
+  std::optional<DType> output = std::nullopt;  // default: the compute type
 };
 
 enum class Padding : std::uint8_t { zeros, edge };
 
 struct Conv3dOptions {
   int time_stride = 1;
-  Padding padding = Padding::zeros;  // in space, (kh/2, kw/2) on each side; time is padded by `front` alone
+  Padding padding = Padding::zeros;            // in space, (kh/2, kw/2) on each side; time is padded by `front` alone
+  std::optional<DType> output = std::nullopt;  // default: the compute type
 };
 
 // Where a run of tokens lies: `latents` latents of rows x columns tokens, latent 0 of the run being latent
@@ -113,8 +114,8 @@ struct BlockMask {
 // Keys and values as a ring of windows of S blocks. Block b of logical window w lies at ring block
 // slots[w] * window_blocks + b.
 struct KeyValueView {
-  Tensor k, v;      // [ring blocks, 128, dim] compute type
-  Tensor k_means;   // [ring blocks, dim] f32
+  Tensor k, v;                      // [ring blocks, 128, dim] compute type
+  Tensor k_means;                   // [ring blocks, dim] f32
   std::vector<std::int64_t> slots;  // logical windows in view, oldest first
   std::int64_t window_blocks = 0;   // S
 

@@ -1,0 +1,155 @@
+#include "models/dit.h"
+
+#include <cmath>
+
+namespace flashvsr::models {
+namespace {
+
+constexpr double kTimestep = 1000.0;
+constexpr double kTheta = 1e4;
+
+// [1, freq_dim] f32: cosines, then sines, computed in double.
+Tensor sinusoidal_embedding(std::int64_t freq_dim) {
+  Tensor result = allocate_host({1, freq_dim}, DType::f32);
+  const std::int64_t half = freq_dim / 2;
+  auto* values = result.mutable_data<float>();
+  for (std::int64_t i = 0; i < half; ++i) {
+    const double frequency = std::pow(kTheta, -2.0 * static_cast<double>(i) / static_cast<double>(freq_dim));
+    values[i] = static_cast<float>(std::cos(kTimestep * frequency));
+    values[half + i] = static_cast<float>(std::sin(kTimestep * frequency));
+  }
+  return result;
+}
+
+class WeightReader {
+ public:
+  explicit WeightReader(const WeightMap& weights) : weights_(weights) {}
+  const Parameter& parameter(const std::string& name) const { return weights_.at(name); }
+  ops::LinearWeights linear(const std::string& name) const {
+    return {weights_.at(name + ".weight"), weights_.at(name + ".bias")};
+  }
+
+ private:
+  const WeightMap& weights_;
+};
+
+Tensor row(const Tensor& table, std::int64_t index) { return table.sliced(index, index + 1).reshaped({table.dim(-1)}); }
+
+}  // namespace
+
+DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files) : DiT(operations, files, files.prompt) {}
+
+DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files, const Parameter& prompt)
+    : ops_(operations), heads_(files.config.heads) {
+  const ops::ProfilePart part(ops_, "prompt");
+  const WeightReader read(files.dit);
+  const std::int64_t dim = files.config.dim;
+  patch_embedding_ = read.linear("patch_embedding");
+  patch_embedding_.weight = patch_embedding_.weight.reshaped({dim, patch_embedding_.weight.shape().elements() / dim});
+  head_ = read.linear("head.head");
+
+  // The timestep is fixed, so its embedding, and with it modulation and gates, are constants of the model.
+  constexpr auto kF32 = DType::f32;
+  const Tensor sinusoid = ops_.from_host(sinusoidal_embedding(files.config.freq_dim), ops_.compute_type());
+  const Tensor hidden = ops_.linear(sinusoid, read.linear("time_embedding.0"), {.activation = ops::Activation::silu});
+  time_embedding_ = ops_.linear(hidden, read.linear("time_embedding.2"), {.output = kF32});
+  const Tensor activated = ops_.cast(ops_.activation(time_embedding_, ops::Activation::silu), ops_.compute_type());
+  time_projection_ = ops_.linear(activated, read.linear("time_projection.1"), {.output = kF32}).reshaped({6, dim});
+
+  const Tensor text = ops_.from_host(prompt.values(), ops_.compute_type());
+  const ops::LinearWeights text_in = read.linear("text_embedding.0"), text_out = read.linear("text_embedding.2");
+  const Tensor context = ops_.linear(ops_.linear(text.reshaped({text.elements() / text.dim(-1), text.dim(-1)}), text_in,
+                                                 {.activation = ops::Activation::gelu_tanh}),
+                                     text_out);
+
+  for (std::int64_t layer = 0; layer < files.config.layers; ++layer) {
+    const std::string name = "blocks." + std::to_string(layer) + ".";
+    Block block;
+    const Tensor table = ops_.constant(read.parameter(name + "modulation"), kF32).reshaped({6, dim});
+    const Tensor modulation = ops_.add(table, time_projection_);
+    block.modulation = {.shift_msa = row(modulation, 0),
+                        .scale_msa = row(modulation, 1),
+                        .gate_msa = row(modulation, 2),
+                        .shift_mlp = row(modulation, 3),
+                        .scale_mlp = row(modulation, 4),
+                        .gate_mlp = row(modulation, 5)};
+    const std::string self = name + "self_attn.", cross = name + "cross_attn.";
+    block.self_attention = {.q = read.linear(self + "q"),
+                            .k = read.linear(self + "k"),
+                            .v = read.linear(self + "v"),
+                            .o = read.linear(self + "o"),
+                            .norm_q = read.parameter(self + "norm_q.weight"),
+                            .norm_k = read.parameter(self + "norm_k.weight")};
+    const Tensor k =
+        ops_.rms_norm(ops_.linear(context, read.linear(cross + "k")), read.parameter(cross + "norm_k.weight"));
+    const Tensor v = ops_.linear(context, read.linear(cross + "v"));
+    const Shape shape{1, context.dim(0), dim};
+    block.cross_attention = {.q = read.linear(cross + "q"),
+                             .o = read.linear(cross + "o"),
+                             .norm_q = read.parameter(cross + "norm_q.weight"),
+                             .k = k.reshaped(shape),
+                             .v = v.reshaped(shape)};
+    block.norm3_weight = read.parameter(name + "norm3.weight");
+    block.norm3_bias = read.parameter(name + "norm3.bias");
+    block.ffn_in = read.linear(name + "ffn.0");
+    block.ffn_out = read.linear(name + "ffn.2");
+    blocks_.push_back(std::move(block));
+  }
+  // The head is modulated by the embedding itself, not by its projection.
+  const Tensor table = ops_.constant(read.parameter("head.modulation"), kF32).reshaped({2, dim});
+  head_shift_ = row(ops_.add(table.sliced(0, 1), time_embedding_), 0);
+  head_scale_ = row(ops_.add(table.sliced(1, 2), time_embedding_), 0);
+}
+
+Tensor DiT::self_attention(ops::KvCache& cache, std::size_t layer, const Tensor& x, const Tensor& residual,
+                           const ops::TokenGrid& grid, const AttentionSettings& settings, const DiTHooks& hooks) const {
+  const Block& block = blocks_[layer];
+  const SelfAttention& weights = block.self_attention;
+  const ops::LinearWeights projections[] = {weights.q, weights.k, weights.v};
+  const Tensor qkv = ops_.linear_concatenated(x, projections);
+  const ops::Query query = ops_.append_qkv(cache, layer, qkv, weights.norm_q, weights.norm_k, grid);
+  const ops::KeyValueView keys = cache.view(layer);
+  if (hooks.attention_inputs) hooks.attention_inputs(layer, query.q, keys);
+
+  const Tensor scores = ops_.block_scores(query.q_means, keys, grid, settings.locality);
+  ops::BlockMask mask = ops_.select_blocks(scores, grid.window_blocks(), settings.selection);
+  if (hooks.choose_mask) mask = hooks.choose_mask(layer, scores, mask);
+  const Tensor attended = ops_.sparse_attention(query.q, keys, mask, heads_);
+  return ops_.linear(attended, weights.o, {.gate = &block.modulation.gate_msa, .residual = &residual});
+}
+
+Tensor DiT::cross_attention(const Block& block, const Tensor& x, const Tensor& residual) const {
+  const CrossAttention& weights = block.cross_attention;
+  const Tensor q = ops_.rms_norm(ops_.linear(x, weights.q), weights.norm_q);
+  const Tensor batch = q.reshaped({1, q.dim(0), q.dim(1)});
+  const Tensor attended = ops_.attention(batch, weights.k, weights.v, heads_).reshaped(q.shape());
+  return ops_.linear(attended, weights.o, {.residual = &residual});
+}
+
+Tensor DiT::run_chunk(ops::KvCache& cache, const Tensor& noise, const Tensor& lq_latents, std::int64_t first_latent,
+                      const AttentionSettings& settings, const DiTHooks& hooks) const {
+  const ops::ProfilePart part(ops_, "dit");
+  const ops::TokenGrid grid{.latents = noise.dim(0),
+                            .rows = noise.dim(1) / 2,
+                            .columns = noise.dim(2) / 2,
+                            .first_latent = first_latent,
+                            .heads = heads_};
+  cache.begin_chunk(grid.latents / ops::kWindowLatents);
+  const Tensor lq_tokens = ops_.to_windows(lq_latents);
+  Tensor x = ops_.linear(ops_.patchify(noise), patch_embedding_, {.residual = &lq_tokens});
+
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const Block& block = blocks_[layer];
+    const Modulation& m = block.modulation;
+    x = self_attention(cache, layer, ops_.layer_norm_modulated(x, m.scale_msa, m.shift_msa), x, grid, settings, hooks);
+    x = cross_attention(block, ops_.layer_norm(x, block.norm3_weight, block.norm3_bias), x);
+    const Tensor y = ops_.layer_norm_modulated(x, m.scale_mlp, m.shift_mlp);
+    const Tensor hidden = ops_.linear(y, block.ffn_in, {.activation = ops::Activation::gelu_tanh});
+    x = ops_.linear(hidden, block.ffn_out, {.gate = &m.gate_mlp, .residual = &x});
+    if (hooks.after_block) hooks.after_block(layer, x);
+  }
+  const Tensor y = ops_.layer_norm_modulated(x, head_scale_, head_shift_);
+  return ops_.unpatchify(ops_.linear(y, head_, {.output = DType::f32}), grid);
+}
+
+}  // namespace flashvsr::models
