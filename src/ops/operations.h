@@ -39,6 +39,9 @@ class Operations {
   // Bytes of activations and stream state: now, and the most at any time.
   virtual std::size_t memory_in_use() const = 0;
   virtual std::size_t peak_memory() const = 0;
+  // Threads of this process that an operation runs on; 0: those of the calling thread's settings. The public functions
+  // see to it.
+  virtual int host_threads() const { return 0; }
   Profile& profile() { return profile_; }
 
   // ---- memory -------------------------------------------------------------------------------------------------
