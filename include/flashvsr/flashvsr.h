@@ -25,6 +25,9 @@
  *
  * Delay: the first 21 frames come out after 25 went in, then 8 frames after every 8 more. A frame therefore waits for
  * at most 24 later ones at the start and 11 in the steady state; drain() releases what is left.
+ *
+ * Streams of one model take turns: a call that computes waits until those of other threads are done, while receive()
+ * never waits. Callbacks must not call into the streams of the same model.
  */
 #ifndef FLASHVSR_FLASHVSR_H
 #define FLASHVSR_FLASHVSR_H
@@ -117,8 +120,8 @@ typedef struct flashvsr_stream_settings {
   /* Instead of the model's encoded prompt: [prompt_tokens][text_dim]. Read during flashvsr_stream_open only. */
   const float* prompt;
   int prompt_tokens;
-  /* Called after every chunk with the number of frames that are done. Return 0, or anything else to cancel: the call in
-     progress then gives FLASHVSR_ERROR_CANCELLED. */
+  /* Called after every few frames (never more than 4) with the number that are done. Return 0, or anything else to
+     cancel: the call in progress then gives FLASHVSR_ERROR_CANCELLED. */
   int (*progress)(void* user, int64_t frames_done);
   void* progress_user;
 } flashvsr_stream_settings;
@@ -147,25 +150,31 @@ FLASHVSR_API flashvsr_model_settings flashvsr_default_model_settings(void);
 FLASHVSR_API flashvsr_stream_settings flashvsr_default_stream_settings(void);
 
 /* `path`: the name of an installed model ("nano", the built-in one; NULL means it), a packed .safetensors file, or a
-   folder of published files. */
+   folder of published files. Names are looked up in the folders of the environment variable FLASHVSR_MODEL_PATH
+   (separated by colons), then beside the library, beside the program, and where models are installed.
+   `settings`: NULL means the defaults. */
 FLASHVSR_API flashvsr_status flashvsr_model_open(const char* path, const flashvsr_model_settings* settings, flashvsr_model** model);
+/* Set info->struct_size to sizeof(flashvsr_model_info) first. */
 FLASHVSR_API flashvsr_status flashvsr_model_get_info(const flashvsr_model* model, flashvsr_model_info* info);
-FLASHVSR_API void flashvsr_model_close(flashvsr_model* model); /* after its streams; NULL is allowed */
+FLASHVSR_API void flashvsr_model_close(flashvsr_model* model); /* NULL is allowed. Its streams may live on */
 
 FLASHVSR_API flashvsr_status flashvsr_stream_open(flashvsr_model* model, const flashvsr_stream_settings* settings, flashvsr_stream** stream);
 /* Output size in pixels. */
 FLASHVSR_API flashvsr_status flashvsr_stream_get_size(const flashvsr_stream* stream, int* width, int* height);
 /* Takes one frame (copied), `stride` bytes from row to row (at least 3 x width). The frame that completes a chunk runs
-   it: that call takes as long as the chunk. FLASHVSR_AGAIN: nothing taken, receive first. */
+   it: that call takes as long as the chunk. FLASHVSR_AGAIN: nothing taken, receive first (a chunk is not run while
+   finished frames wait, so that at most 21 of them ever do; drain() may add 16). After an error or a cancel in the
+   middle of a chunk every call fails until the stream is reset or restored. */
 FLASHVSR_API flashvsr_status flashvsr_stream_send(flashvsr_stream* stream, const uint8_t* rgb, ptrdiff_t stride);
-/* No more frames will come: upscales what is left. */
+/* No more frames will come: upscales what is left. Drained streams take no more frames until they are reset. */
 FLASHVSR_API flashvsr_status flashvsr_stream_drain(flashvsr_stream* stream);
 /* Gives the next finished frame. */
 FLASHVSR_API flashvsr_status flashvsr_stream_receive(flashvsr_stream* stream, uint8_t* rgb, ptrdiff_t stride);
 /* Back to the start of a new video of the same size (also after an error or a cancel). */
 FLASHVSR_API flashvsr_status flashvsr_stream_reset(flashvsr_stream* stream);
 /* Everything that the stream remembers, as one block of bytes: save with data = NULL first to learn the size, restore
-   into a stream opened with the same model and settings. */
+   into a stream opened with the same model and settings. The restored stream goes on bit for bit. A restore that fails
+   leaves the stream as it was. */
 FLASHVSR_API flashvsr_status flashvsr_stream_save(const flashvsr_stream* stream, void* data, size_t* size);
 FLASHVSR_API flashvsr_status flashvsr_stream_restore(flashvsr_stream* stream, const void* data, size_t size);
 FLASHVSR_API void flashvsr_stream_close(flashvsr_stream* stream); /* NULL is allowed */

@@ -7,29 +7,39 @@
 #include "models/tiny_decoder.h"
 #include "models/wan_vae.h"
 #include "ops/operations.h"
+#include "stream/schedule.h"
 #include "weights/model_files.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <memory>
 #include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 namespace flashvsr::stream {
 
 enum class ColorFix : std::uint8_t { adain, wavelet, none };
 
+// "adain", "wavelet", "none"; throws Error(invalid_argument) on anything else.
+ColorFix parse_color_fix(const std::string& name);
+// "truncated", "preserved"; likewise.
+ops::LocalWindow parse_local_window(const std::string& name);
+
 // The networks of one model on one back end. The back end must outlive it.
 struct Networks {
-  Networks(ops::Operations& operations, const weights::ModelFiles& files);
+  Networks(ops::Operations& operations, weights::ModelFiles model_files);
 
   ops::Operations& operations;
-  weights::ModelConfig config;
+  weights::ModelFiles files;
   models::LRProjector projector;
   models::DiT dit;
   std::optional<models::TinyDecoder> tiny_decoder;
   std::optional<models::WanVaeDecoder> full_decoder;
+  // Of names, shapes and samples of the weights and of the projector's variant.
+  std::uint64_t fingerprint = 0;
 };
 
 struct StreamSettings {
@@ -37,32 +47,122 @@ struct StreamSettings {
   std::int64_t output_width = 0, output_height = 0;
   bool full_decoder = false;
   ColorFix color_fix = ColorFix::adain;
-  // topk_ratio is derived: sparse_ratio * 768 * 1280 / (padded height * padded width).
+  // Top-k keeps sparse_ratio * 768 * 1280 / (padded height * padded width) of S x S block pairs ...
   double sparse_ratio = 2.0;
+  // ... or exactly this ratio, as the golden sets give it ...
+  std::optional<double> topk_ratio;
+  // ... or every block that the local window allows.
   bool all_allowed_blocks = false;
   std::int64_t local_range = 11;
   ops::LocalWindow local_window = ops::LocalWindow::truncated;
   std::int64_t kv_chunks = 3;
   std::uint64_t seed = 0;
+  // Instead of the model's prompt: [tokens, text_dim].
+  Parameter prompt;
   // Instead of gaussian_noise: fills [16, rows, columns] of one latent.
   std::function<void(std::int64_t latent, std::int64_t rows, std::int64_t columns, float* values)> noise;
+  // Called whenever frames have been finished, with their number so far. An Error that it throws stops the stream.
+  std::function<void(std::int64_t frames_done)> progress;
 };
 
-// Everything that a stream remembers.
+// Windows into a run, for verification. All optional; they must not call the stream.
+struct StreamHooks {
+  std::function<void(const Chunk& chunk)> before_chunk;
+  models::DiTHooks dit;
+  // Projector tokens of a latent [1, H/16, W/16, dim].
+  std::function<void(std::int64_t latent, const Tensor& tokens)> lq_latents;
+  // Velocity of a chunk [f, H/8, W/8, 16] f32.
+  std::function<void(const Chunk& chunk, const Tensor& velocity)> velocity;
+  // A decoded frame before the colour fix, and after it: [1, height, width, 3] f32, the visible area.
+  std::function<void(std::int64_t frame, const Tensor& video)> decoded;
+  std::function<void(std::int64_t frame, const Tensor& video)> color_fixed;
+};
+
+// Everything that a stream remembers. Its size does not depend on how long the stream is.
 struct StreamState {
-  std::int64_t frames_received = 0;  // LR frames taken from the user
-  std::int64_t frames_padded = 0;    // of those and repeats, how many have entered the schedule
-  std::int64_t chunk = 0;            // next chunk
-  std::int64_t frames_delivered = 0; // HR frames given to the user
-  bool draining = false;
+  std::int64_t frames_received = 0;   // LR frames taken from the user
+  std::int64_t frames_scheduled = 0;  // those and repeats of the last one
+  std::int64_t chunk = 0;             // next chunk
+  std::int64_t frames_done = 0;       // HR frames finished
+  std::int64_t frames_delivered = 0;  // HR frames given to the user
+  bool drained = false;
   models::ProjectorState projector;
-  ops::KvCache kv_cache;
+  ops::KvCache kv_cache;  // without layers before chunk 0
   models::TinyDecoderState tiny_decoder;
   models::WanVaeState full_decoder;
   // Upsampled and padded LR frames [1, H, W, 3] u8 that chunks still need, oldest first; the first is frame
   // `first_pending` of the stream.
   std::deque<Tensor> pending;
   std::int64_t first_pending = 0;
+  // HR frames that wait to be received: host, [height, width, 3] u8.
+  std::deque<Tensor> finished;
+};
+
+enum class Received : std::uint8_t { frame, again, end };
+
+// Takes LR frames and gives HR frames: as many as it took, in order. Not thread-safe; uses the back end in send, drain,
+// reset, save and restore.
+class Stream {
+ public:
+  // `networks` must outlive the stream. Throws Error(invalid_argument) for settings out of range, Error(unsupported)
+  // if the model lacks the decoder, Error(out_of_memory) if the machine cannot possibly hold the stream.
+  Stream(const Networks& networks, StreamSettings settings);
+
+  const StreamSettings& settings() const { return settings_; }
+  // Size of the frame that the networks see: the output, padded to multiples of 128.
+  std::int64_t padded_width() const { return padded_width_; }
+  std::int64_t padded_height() const { return padded_height_; }
+
+  // Takes one frame [input_height][input_width][3]; `stride` bytes from row to row. Runs a chunk if this frame
+  // completes one; but while finished frames wait, such a frame is refused: false, and nothing has changed.
+  bool send(const std::uint8_t* rgb, std::ptrdiff_t stride);
+  // No more frames will come: runs the remaining chunks over repeats of the last frame.
+  void drain();
+  // Gives the next finished frame [output_height][output_width][3].
+  Received receive(std::uint8_t* rgb, std::ptrdiff_t stride);
+  // Back to the start of a new video; also after an error.
+  void reset();
+
+  // An error in the middle of a chunk leaves nothing to go on with: only reset and restore help.
+  bool failed() const { return failed_; }
+
+  std::size_t saved_size() const;
+  // `bytes` holds saved_size() bytes.
+  void save(std::span<std::byte> bytes) const;
+  std::vector<std::byte> save() const;
+  // Takes over a saved state. Throws Error(format) for damaged data, Error(invalid_argument) for data of another model
+  // or other settings; then the stream is as it was.
+  void restore(std::span<const std::byte> bytes);
+
+  StreamState& state() { return state_; }
+  const StreamState& state() const { return state_; }
+  void set_hooks(StreamHooks hooks) { hooks_ = std::move(hooks); }
+
+ private:
+  void check_settings() const;
+  void check_memory() const;
+  void require_usable() const;
+  std::uint64_t fingerprint() const;
+  const models::DiT& dit() const { return own_dit_ ? *own_dit_ : networks_.dit; }
+
+  Tensor prepare(const std::uint8_t* rgb, std::ptrdiff_t stride) const;
+  const Tensor& pending_frame(std::int64_t frame) const;
+  Tensor pending_frames(const FrameRange& range) const;
+  void run_chunk();
+  Tensor make_noise(const Chunk& chunk) const;
+  Tensor run_networks(const Chunk& chunk);
+  void decode(std::int64_t latent, const Tensor& values);
+  void finish(std::int64_t frame, const Tensor& video);
+
+  const Networks& networks_;
+  ops::Operations& ops_;
+  StreamSettings settings_;
+  std::int64_t padded_width_ = 0, padded_height_ = 0;
+  models::AttentionSettings attention_;
+  std::optional<models::DiT> own_dit_;
+  StreamHooks hooks_;
+  StreamState state_;
+  bool failed_ = false;
 };
 
 }  // namespace flashvsr::stream

@@ -1,0 +1,394 @@
+#include "stream/stream.h"
+
+#include "stream/fingerprint.h"
+#include "stream/state_io.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace flashvsr::stream {
+namespace {
+
+constexpr std::int64_t kPaddedTo = 128;  // one attention block
+constexpr std::int64_t kLatentSide = 8, kLatentChannels = 16;
+constexpr std::int64_t kTokenPixels = 256;
+constexpr std::int64_t kMostSide = 65536, kMostRange = 65536, kMostChunks = 1024;
+// The frame that sparse_ratio is defined for (the published demonstration's).
+constexpr double kReferencePixels = 768.0 * 1280.0;
+constexpr const char* kProfilePart = "frames";
+
+std::int64_t padded(std::int64_t size) { return (size + kPaddedTo - 1) / kPaddedTo * kPaddedTo; }
+
+void check_range(const char* what, std::int64_t value, std::int64_t least, std::int64_t most) {
+  if (value < least || value > most) {
+    fail(ErrorCode::invalid_argument, "{} is {}: it must lie between {} and {}", what, value, least, most);
+  }
+}
+
+// Copies rows between images whose rows may lie apart.
+void copy_rows(std::uint8_t* to, std::ptrdiff_t to_stride, const std::uint8_t* from, std::ptrdiff_t from_stride,
+               std::int64_t width, std::int64_t height) {
+  for (std::int64_t row = 0; row < height; ++row) {
+    std::memcpy(to + row * to_stride, from + row * from_stride, static_cast<std::size_t>(width * 3));
+  }
+}
+
+void check_image(const void* rgb, std::ptrdiff_t stride, std::int64_t width) {
+  if (rgb == nullptr) fail(ErrorCode::invalid_argument, "the frame's address is NULL");
+  if (stride < width * 3) {
+    fail(ErrorCode::invalid_argument, "the frame's stride is {} bytes: rows of {} pixels need at least {}", stride,
+         width, width * 3);
+  }
+}
+
+}  // namespace
+
+ColorFix parse_color_fix(const std::string& name) {
+  if (name == "adain") return ColorFix::adain;
+  if (name == "wavelet") return ColorFix::wavelet;
+  if (name == "none") return ColorFix::none;
+  fail(ErrorCode::invalid_argument, "unknown colour fix \"{}\": use adain, wavelet or none", name);
+}
+
+ops::LocalWindow parse_local_window(const std::string& name) {
+  if (name == "truncated") return ops::LocalWindow::truncated;
+  if (name == "preserved") return ops::LocalWindow::preserved;
+  fail(ErrorCode::invalid_argument, "unknown local window \"{}\": use truncated or preserved", name);
+}
+
+Networks::Networks(ops::Operations& ops, weights::ModelFiles model_files)
+    : operations(ops), files(std::move(model_files)), projector(ops, files), dit(ops, files) {
+  if (!files.decoder.empty()) tiny_decoder.emplace(ops, files);
+  if (!files.vae.empty()) full_decoder.emplace(ops, files);
+  Fingerprint print;
+  print.add(to_string(files.config.variant));
+  for (const WeightMap* map : {&files.dit, &files.projector, &files.decoder, &files.vae}) {
+    for (const auto& [name, parameter] : *map) print.add(name).add_sample(parameter);
+  }
+  fingerprint = print.add_sample(files.prompt).value();
+}
+
+Stream::Stream(const Networks& networks, StreamSettings settings)
+    : networks_(networks),
+      ops_(networks.operations),
+      settings_(std::move(settings)),
+      padded_width_(padded(settings_.output_width)),
+      padded_height_(padded(settings_.output_height)) {
+  check_settings();
+  check_memory();
+  attention_.locality = {settings_.local_range, settings_.local_window};
+  attention_.selection.all_allowed = settings_.all_allowed_blocks;
+  attention_.selection.topk_ratio = settings_.topk_ratio.value_or(settings_.sparse_ratio * kReferencePixels /
+                                                                  static_cast<double>(padded_width_ * padded_height_));
+  const double blocks = static_cast<double>(padded_width_ / kPaddedTo * (padded_height_ / kPaddedTo));
+  if (!settings_.all_allowed_blocks && !(blocks * blocks * attention_.selection.topk_ratio >= 1.0)) {
+    fail(ErrorCode::invalid_argument,
+         "a sparse ratio of {} keeps no attention block at {}x{}: use a larger one (2.0 is the published value)",
+         settings_.sparse_ratio, settings_.output_width, settings_.output_height);
+  }
+  if (settings_.prompt) own_dit_.emplace(ops_, networks_.files, settings_.prompt);
+}
+
+void Stream::check_settings() const {
+  check_range("input width", settings_.input_width, 1, kMostSide);
+  check_range("input height", settings_.input_height, 1, kMostSide);
+  check_range("output width", settings_.output_width, 1, kMostSide);
+  check_range("output height", settings_.output_height, 1, kMostSide);
+  check_range("local range", settings_.local_range, 1, kMostRange);
+  check_range("number of chunks in the KV cache", settings_.kv_chunks, 1, kMostChunks);
+  const double ratio = settings_.topk_ratio.value_or(settings_.sparse_ratio);
+  if (!settings_.all_allowed_blocks && !(ratio > 0 && std::isfinite(ratio))) {
+    fail(ErrorCode::invalid_argument, "the sparse ratio is {}: it must be a positive number", ratio);
+  }
+  if (settings_.full_decoder && !networks_.full_decoder) {
+    fail(ErrorCode::unsupported, "model {} has no Wan VAE ({}) for the full decoder: use the tiny decoder",
+         networks_.files.config.name, weights::kVaeFile);
+  }
+  if (!settings_.full_decoder && !networks_.tiny_decoder) {
+    fail(ErrorCode::unsupported, "model {} has no tiny decoder ({}): use the full decoder", networks_.files.config.name,
+         weights::kDecoderFile);
+  }
+  const Parameter& prompt = settings_.prompt;
+  if (prompt && (prompt.shape().rank() != 2 || prompt.dim(1) != networks_.files.config.text_dim)) {
+    fail(ErrorCode::invalid_argument, "the prompt has shape {}: this model wants [tokens, {}]",
+         prompt.shape().to_string(), networks_.files.config.text_dim);
+  }
+}
+
+// Refuses what cannot fit rather than let the system end the process in the middle of a video. Counts only what is
+// alive at the same time for certain: waiting frames, the KV cache, two hidden states of chunk 0.
+void Stream::check_memory() const {
+  if (!ops_.name().starts_with("cpu")) return;
+  const weights::ModelConfig& config = networks_.files.config;
+  const auto dim = static_cast<double>(config.dim), element = static_cast<double>(size_of(ops_.compute_type()));
+  const double pixels = static_cast<double>(padded_width_) * static_cast<double>(padded_height_);
+  const double latent_tokens = pixels / kTokenPixels;
+  const Chunk first = chunk_at(0);
+  const double windows = static_cast<double>(std::max(first.latents / ops::kWindowLatents, settings_.kv_chunks + 1));
+  const double frames = pixels * 3 * static_cast<double>(kFirstChunkFrames);
+  const double cache =
+      2 * static_cast<double>(config.layers) * windows * ops::kWindowLatents * latent_tokens * dim * element;
+  const double hidden = 2 * static_cast<double>(first.latents) * latent_tokens * dim * element;
+  const double needed = frames + cache + hidden;
+  const double available = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (needed > available) {
+    fail(ErrorCode::out_of_memory,
+         "an output of {}x{} needs more than {:.1f} GB of memory, this machine has {:.1f} GB: choose a smaller output",
+         settings_.output_width, settings_.output_height, needed / 1e9, available / 1e9);
+  }
+}
+
+void Stream::require_usable() const {
+  if (failed_) {
+    fail(ErrorCode::invalid_argument, "the stream stopped in the middle of a chunk after an error: reset it first");
+  }
+}
+
+// -------------------------------------------------------------------------------------------------- frames in and out
+
+bool Stream::send(const std::uint8_t* rgb, std::ptrdiff_t stride) {
+  require_usable();
+  if (state_.drained) {
+    fail(ErrorCode::invalid_argument, "the stream was drained: reset it before sending frames of a new video");
+  }
+  check_image(rgb, stride, settings_.input_width);
+  const bool completes_chunk = state_.frames_scheduled + 1 == chunk_at(state_.chunk).frames_needed;
+  if (completes_chunk && !state_.finished.empty()) return false;
+  state_.pending.push_back(prepare(rgb, stride));
+  ++state_.frames_received;
+  ++state_.frames_scheduled;
+  if (completes_chunk) run_chunk();
+  return true;
+}
+
+void Stream::drain() {
+  require_usable();
+  if (state_.drained) return;
+  state_.drained = true;
+  if (state_.frames_received == 0) return;
+  const std::int64_t frames = padded_frame_count(state_.frames_received);
+  while (state_.frames_scheduled < frames) {
+    state_.pending.push_back(Tensor(state_.pending.back()));
+    ++state_.frames_scheduled;
+    if (state_.frames_scheduled == chunk_at(state_.chunk).frames_needed) run_chunk();
+  }
+  // Nothing will be computed any more: only finished frames are worth their memory.
+  state_.pending.clear();
+  state_.first_pending = state_.frames_scheduled;
+  state_.projector = {};
+  state_.kv_cache = {};
+  state_.tiny_decoder = {};
+  state_.full_decoder = {};
+}
+
+Received Stream::receive(std::uint8_t* rgb, std::ptrdiff_t stride) {
+  require_usable();
+  if (state_.finished.empty()) return state_.drained ? Received::end : Received::again;
+  check_image(rgb, stride, settings_.output_width);
+  copy_rows(rgb, stride, state_.finished.front().data<std::uint8_t>(), settings_.output_width * 3,
+            settings_.output_width, settings_.output_height);
+  state_.finished.pop_front();
+  ++state_.frames_delivered;
+  return Received::frame;
+}
+
+void Stream::reset() {
+  state_ = {};
+  failed_ = false;
+}
+
+// LR frame -> output size -> multiples of 128: [1, H, W, 3] u8.
+Tensor Stream::prepare(const std::uint8_t* rgb, std::ptrdiff_t stride) const {
+  const ops::ProfilePart part(ops_, kProfilePart);
+  const StreamSettings& s = settings_;
+  const Tensor host = allocate_host({1, s.input_height, s.input_width, 3}, DType::u8);
+  copy_rows(host.mutable_data<std::uint8_t>(), s.input_width * 3, rgb, stride, s.input_width, s.input_height);
+  Tensor frame = ops_.from_host(host);
+  if (s.input_width != s.output_width || s.input_height != s.output_height) {
+    frame = ops_.resize_bicubic(frame, s.output_height, s.output_width);
+  }
+  if (padded_width_ != s.output_width || padded_height_ != s.output_height) {
+    frame = ops_.pad_edge(frame, padded_height_, padded_width_);
+  }
+  return frame;
+}
+
+const Tensor& Stream::pending_frame(std::int64_t frame) const {
+  return state_.pending.at(static_cast<std::size_t>(frame - state_.first_pending));
+}
+
+Tensor Stream::pending_frames(const FrameRange& range) const {
+  std::vector<Tensor> frames;
+  for (std::int64_t frame = range.begin; frame < range.end; ++frame) frames.push_back(pending_frame(frame));
+  return ops_.concatenate(frames);
+}
+
+// ------------------------------------------------------------------------------------------------------------- chunks
+
+void Stream::run_chunk() {
+  // Until all of it is done the state is neither that before nor that after the chunk.
+  failed_ = true;
+  const Chunk chunk = chunk_at(state_.chunk);
+  if (hooks_.before_chunk) hooks_.before_chunk(chunk);
+  const Tensor latents = run_networks(chunk);
+  for (std::int64_t i = 0; i < chunk.latents; ++i) {
+    const std::int64_t latent = chunk.first_latent + i;
+    const FrameRange frames = frames_of_latent(latent);
+    // What lies behind the last frame of a drained stream is not asked for.
+    if (state_.drained && frames.begin >= state_.frames_received) break;
+    decode(latent, latents.sliced(i, i + 1));
+    for (; state_.first_pending < frames.end; ++state_.first_pending) state_.pending.pop_front();
+    if (settings_.progress) settings_.progress(state_.frames_done);
+  }
+  ++state_.chunk;
+  failed_ = false;
+}
+
+// LR frames of a chunk -> its latents [f, H/8, W/8, 16] f32.
+Tensor Stream::run_networks(const Chunk& chunk) {
+  if (chunk.index == 0) {
+    const std::int64_t blocks = padded_width_ / kPaddedTo * (padded_height_ / kPaddedTo);
+    state_.kv_cache = ops::make_kv_cache(ops_, dit().layers(), blocks, networks_.files.config.dim, settings_.kv_chunks,
+                                         chunk.latents / ops::kWindowLatents);
+    networks_.projector.start(state_.projector, pending_frame(0));
+  }
+  Tensor tokens;
+  {
+    std::vector<Tensor> parts;
+    for (std::int64_t latent = chunk.first_latent; latent < chunk.first_latent + chunk.latents; ++latent) {
+      parts.push_back(networks_.projector.push(state_.projector, pending_frames(clip_of_latent(latent))));
+      if (hooks_.lq_latents) hooks_.lq_latents(latent, parts.back());
+    }
+    tokens = ops_.concatenate(parts);
+  }
+  const Tensor noise = make_noise(chunk);
+  const Tensor velocity = dit().run_chunk(state_.kv_cache, noise, tokens, chunk.first_latent, attention_, hooks_.dit);
+  if (hooks_.velocity) hooks_.velocity(chunk, velocity);
+  return ops_.subtract(noise, velocity);
+}
+
+Tensor Stream::make_noise(const Chunk& chunk) const {
+  const std::int64_t rows = padded_height_ / kLatentSide, columns = padded_width_ / kLatentSide;
+  if (!settings_.noise) return ops_.gaussian_noise(settings_.seed, chunk.first_latent, chunk.latents, rows, columns);
+  const Tensor host = allocate_host({chunk.latents, rows, columns, kLatentChannels}, DType::f32);
+  const std::int64_t positions = rows * columns;
+  std::vector<float> planar(static_cast<std::size_t>(positions * kLatentChannels));
+  for (std::int64_t i = 0; i < chunk.latents; ++i) {
+    settings_.noise(chunk.first_latent + i, rows, columns, planar.data());
+    float* values = host.mutable_data<float>() + i * positions * kLatentChannels;
+    for (std::int64_t position = 0; position < positions; ++position) {
+      for (std::int64_t channel = 0; channel < kLatentChannels; ++channel) {
+        values[position * kLatentChannels + channel] = planar[static_cast<std::size_t>(channel * positions + position)];
+      }
+    }
+  }
+  return ops_.from_host(host);
+}
+
+void Stream::decode(std::int64_t latent, const Tensor& values) {
+  const FrameRange range = frames_of_latent(latent);
+  std::vector<Tensor> frames;
+  if (settings_.full_decoder) {
+    const Tensor video = networks_.full_decoder->push(state_.full_decoder, values);
+    for (std::int64_t i = 0; i < video.dim(0); ++i) frames.push_back(video.sliced(i, i + 1));
+  } else {
+    Tensor condition;
+    if (latent == 0) {
+      const Tensor& first = pending_frame(0);
+      const Tensor repeated[] = {first, first, first, first};
+      condition = ops_.concatenate(repeated);
+    } else {
+      condition = pending_frames(range);
+    }
+    frames = networks_.tiny_decoder->push(state_.tiny_decoder, condition, values);
+    // The first latent stands for one frame; the decoder gives the three in front of it too.
+    if (latent == 0) frames.erase(frames.begin(), frames.end() - 1);
+  }
+  require(static_cast<std::int64_t>(frames.size()) == range.size(), "latent {} decoded to {} frames instead of {}",
+          latent, frames.size(), range.size());
+  for (std::int64_t i = 0; i < range.size(); ++i) {
+    if (state_.drained && range.begin + i >= state_.frames_received) break;
+    finish(range.begin + i, frames[static_cast<std::size_t>(i)]);
+    frames[static_cast<std::size_t>(i)] = {};
+  }
+}
+
+// Decoded frame [1, H, W, 3] f32 -> visible area, colour fix, bytes on the host.
+void Stream::finish(std::int64_t frame, const Tensor& video) {
+  const ops::ProfilePart part(ops_, kProfilePart);
+  const std::int64_t width = settings_.output_width, height = settings_.output_height;
+  const bool is_padded = width != padded_width_ || height != padded_height_;
+  // Cropped first, so that colour statistics are those of what is seen.
+  const auto visible = [&](const Tensor& x) { return is_padded ? ops_.crop(x, 0, 0, height, width) : x; };
+  Tensor result = visible(video);
+  if (hooks_.decoded) hooks_.decoded(frame, result);
+  switch (settings_.color_fix) {
+    case ColorFix::adain: result = ops_.adain(result, visible(pending_frame(frame))); break;
+    case ColorFix::wavelet: result = ops_.wavelet(result, visible(pending_frame(frame))); break;
+    case ColorFix::none: break;
+  }
+  if (hooks_.color_fixed) hooks_.color_fixed(frame, result);
+  const Tensor bytes = ops_.to_host(ops_.to_bytes(result));
+  // A copy of its own: the user may take it while another thread uses the back end and its memory.
+  const Tensor own = allocate_host({height, width, 3}, DType::u8);
+  std::memcpy(own.mutable_raw(), bytes.raw(), own.bytes());
+  state_.finished.push_back(own);
+  state_.frames_done = frame + 1;
+}
+
+// ------------------------------------------------------------------------------------------------------ save, restore
+
+std::uint64_t Stream::fingerprint() const {
+  const StreamSettings& s = settings_;
+  Fingerprint print;
+  print.add(networks_.fingerprint).add(name_of(ops_.compute_type())).add(name_of(ops_.residual_type()));
+  for (const std::int64_t value :
+       {s.input_width, s.input_height, s.output_width, s.output_height, s.local_range, s.kv_chunks,
+        static_cast<std::int64_t>(s.local_window), static_cast<std::int64_t>(s.color_fix)}) {
+    print.add(static_cast<std::uint64_t>(value));
+  }
+  print.add(std::uint64_t{s.full_decoder}).add(std::uint64_t{s.all_allowed_blocks});
+  print.add(std::bit_cast<std::uint64_t>(s.all_allowed_blocks ? 0.0 : attention_.selection.topk_ratio));
+  // External noise is the caller's business; the built-in one hangs on the seed.
+  print.add(std::uint64_t{s.noise != nullptr}).add(s.noise ? 0 : s.seed);
+  if (s.prompt) print.add_values(s.prompt);
+  return print.value();
+}
+
+std::size_t Stream::saved_size() const {
+  require_usable();
+  return state_size(ops_, state_);
+}
+
+void Stream::save(std::span<std::byte> bytes) const {
+  require_usable();
+  write_state(ops_, state_, fingerprint(), bytes);
+}
+
+std::vector<std::byte> Stream::save() const {
+  std::vector<std::byte> bytes(saved_size());
+  save(bytes);
+  return bytes;
+}
+
+void Stream::restore(std::span<const std::byte> bytes) {
+  const weights::ModelConfig& config = networks_.files.config;
+  const StateLayout layout{.output_width = settings_.output_width,
+                           .output_height = settings_.output_height,
+                           .padded_width = padded_width_,
+                           .padded_height = padded_height_,
+                           .layers = dit().layers(),
+                           .dim = config.dim,
+                           .kv_chunks = settings_.kv_chunks,
+                           .first_windows = chunk_at(0).latents / ops::kWindowLatents,
+                           .projector_channels = config.lq_hidden[0],
+                           .tiny_channels = {config.tc_channels[0], config.tc_channels[1], config.tc_channels[2]},
+                           .full_decoder = settings_.full_decoder};
+  state_ = read_state(ops_, layout, fingerprint(), bytes);
+  failed_ = false;
+}
+
+}  // namespace flashvsr::stream
