@@ -1,0 +1,36 @@
+#include "cli/backend_options.h"
+
+namespace flashvsr::cli {
+
+ops::BackendSettings BackendOptions::settings() const {
+  ops::BackendSettings settings;
+  if (device == "cpu") settings.device = ops::Device::cpu;
+  if (device == "cpu-reference") settings.device = ops::Device::cpu_reference;
+  if (device == "cuda") settings.device = ops::Device::cuda;
+  if (precision == "f32") settings.precision = ops::Precision::f32;
+  if (precision == "bf16") settings.precision = ops::Precision::bf16;
+  settings.threads = threads;
+  return settings;
+}
+
+void add_backend_options(CLI::App& command, BackendOptions& options, const std::vector<std::string>& precisions) {
+  options.precision = precisions.front();
+  command.add_option("--device", options.device, "Where to compute; cpu-reference is the plain code without libraries")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "cpu-reference"}))
+      ->capture_default_str();
+  command.add_option("--precision", options.precision, "Arithmetic of the networks")
+      ->check(CLI::IsMember(precisions))
+      ->capture_default_str();
+  command.add_option("--threads", options.threads, "Threads; 0: one for every core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+}
+
+void add_variant_option(CLI::App& command, std::string& variant) {
+  command.add_option("--variant", variant, "Which published model the files are; packed files say it")
+      ->check(CLI::IsMember({"v1", "v1.1"}));
+}
+
+std::optional<weights::Variant> variant_of(const std::string& option) { return weights::parse_variant(option); }
+
+}  // namespace flashvsr::cli

@@ -1,0 +1,87 @@
+#include "cli/build_info.h"
+
+#include "core/error.h"
+#include "core/threads.h"
+#include "flashvsr/flashvsr.h"
+#include "ops/backend.h"
+#include "stream/model_search.h"
+#include "weights/model_files.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace flashvsr::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+#if defined(__clang__)
+constexpr const char* kCompiler = "Clang " __clang_version__;
+#elif defined(__GNUC__)
+constexpr const char* kCompiler = "GCC " __VERSION__;
+#else
+constexpr const char* kCompiler = "unknown";
+#endif
+
+ordered_json describe_device(const char* name, ops::Device device) {
+  try {
+    const auto operations = ops::make_backend({.device = device});
+    return {
+        {"name", name}, {"available", true}, {"precision", operations->compute_type() == DType::bf16 ? "bf16" : "f32"}};
+  } catch (const Error& error) {
+    return {{"name", name}, {"available", false}, {"reason", error.what()}};
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> processor_features() {
+  // The kernel's list and not cpuid: it leaves out what the system has switched off.
+  constexpr const char* kRelevant[] = {"sse4_2",   "avx2",        "fma",         "f16c",     "avx512f",
+                                       "avx512bw", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile",
+                                       "asimd",    "bf16",        "sve"};
+  std::ifstream file("/proc/cpuinfo");
+  std::vector<std::string> features;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("flags") && !line.starts_with("Features")) continue;
+    std::istringstream words(line.substr(line.find(':') + 1));
+    for (std::string word; words >> word;) {
+      if (std::find(std::begin(kRelevant), std::end(kRelevant), word) != std::end(kRelevant)) features.push_back(word);
+    }
+    break;
+  }
+  return features;
+}
+
+ordered_json build_information() {
+  ordered_json report;
+  report["version"] = flashvsr_version();
+  report["build"] = {{"compiler", kCompiler},
+                     {"type", FLASHVSR_BUILD_TYPE},
+                     {"onednn", FLASHVSR_HAS_ONEDNN != 0},
+                     {"ffmpeg", FLASHVSR_HAS_FFMPEG != 0},
+                     {"cuda", FLASHVSR_HAS_CUDA != 0}};
+  report["processor"] = {{"threads", available_threads()}, {"features", processor_features()}};
+  report["devices"] = {describe_device("cpu", ops::Device::cpu), describe_device("cuda", ops::Device::cuda)};
+  return report;
+}
+
+std::vector<std::string> installed_models() {
+  std::vector<std::string> models;
+  for (const std::filesystem::path& folder : stream::model_folders()) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+      const bool packed = entry.path().extension() == ".safetensors" && entry.is_regular_file(error);
+      const bool published = std::filesystem::exists(entry.path() / weights::kDitFile, error);
+      if (packed || published) models.push_back(entry.path().lexically_normal().string());
+    }
+  }
+  std::sort(models.begin(), models.end());
+  models.erase(std::unique(models.begin(), models.end()), models.end());
+  return models;
+}
+
+}  // namespace flashvsr::cli
