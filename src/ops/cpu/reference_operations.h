@@ -102,6 +102,18 @@ class ReferenceOperations : public Operations {
                            std::int64_t columns) override;
 
  private:
+  template <typename Function>
+  Tensor map(const Tensor& x, DType type, const Function& function);
+  Tensor binomial_low_pass(const Tensor& x, std::int64_t dilation);
+  void linear_into(const Tensor& x_f32, const LinearWeights& weights, const LinearOptions& options,
+                   const Tensor& residual_f32, float* result, std::int64_t stride);
+  template <typename Factor, typename Term>
+  Tensor layer_normalised(const Tensor& x, const Factor& factor, const Term& term);
+  const float* tap_weight(const Parameter& weight);
+  Tensor convolved(const Tensor& x, const Tensor& second, const float* weight, const float* bias, std::int64_t out,
+                   std::int64_t kh, std::int64_t kw, const Conv2dOptions& options);
+  Tensor upsampled(const Tensor& x);
+
   CpuSettings settings_;
   std::shared_ptr<MemoryPool> pool_;
   PreparedWeights prepared_;

@@ -1,0 +1,39 @@
+#include "ops/backend.h"
+
+#include "ops/cpu/reference_operations.h"
+
+namespace flashvsr::ops {
+namespace {
+
+// The most derived CPU back end of this build.
+using FastCpuOperations = ReferenceOperations;
+
+bool multiplies_bf16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
+CpuSettings cpu_settings(const BackendSettings& settings, bool automatic_bf16) {
+  const bool bf16 =
+      settings.precision == Precision::bf16 || (settings.precision == Precision::automatic && automatic_bf16);
+  return {.compute = bf16 ? DType::bf16 : DType::f32, .threads = settings.threads};
+}
+
+}  // namespace
+
+std::unique_ptr<Operations> make_backend(const BackendSettings& settings) {
+  require(settings.threads >= 0, "{} threads", settings.threads);
+  switch (settings.device) {
+    case Device::automatic:
+    case Device::cpu: return std::make_unique<FastCpuOperations>(cpu_settings(settings, multiplies_bf16()));
+    // Plain loops gain nothing from bf16.
+    case Device::cpu_reference: return std::make_unique<ReferenceOperations>(cpu_settings(settings, false));
+    case Device::cuda: break;
+  }
+  fail(ErrorCode::device, "CUDA is not part of this build: use the device cpu");
+}
+
+}  // namespace flashvsr::ops
