@@ -12,6 +12,11 @@
 
 namespace flashvsr::ops {
 
+namespace kernels {
+struct AttentionKernels;
+struct KernelTable;
+}  // namespace kernels
+
 class VectorOperations : public ReferenceOperations {
  public:
   explicit VectorOperations(const CpuSettings& settings) : VectorOperations(settings, chosen_isa()) {}
@@ -21,8 +26,16 @@ class VectorOperations : public ReferenceOperations {
   std::string name() const override { return "cpu-vector"; }
   Isa isa() const { return isa_; }
 
+ protected:
+  Tensor do_sparse_attention(const Tensor& q, const KeyValueView& keys, const BlockMask& mask,
+                             std::int64_t heads) override;
+  Tensor do_attention(const Tensor& q, const Tensor& k, const Tensor& v, std::int64_t heads) override;
+
  private:
+  const kernels::AttentionKernels& attention_kernels() const;
+
   Isa isa_;
+  const kernels::KernelTable& table_;
 };
 
 }  // namespace flashvsr::ops

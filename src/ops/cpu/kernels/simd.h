@@ -1,0 +1,107 @@
+// Vectors of the width that the instruction set of this compilation has, by the compiler's vector extension.
+//
+// Everything in src/ops/cpu/kernels/*.cpp is compiled once for each instruction set, each time in a namespace of its
+// own (FLASHVSR_ISA). These files include nothing that defines inline functions or templates outside of that namespace
+// (no standard containers or algorithms): the linker keeps one copy of such a function for the whole program, and it
+// might be the one with instructions that the processor lacks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifndef FLASHVSR_ISA
+#define FLASHVSR_ISA baseline
+#endif
+
+#define FLASHVSR_INLINE inline __attribute__((always_inline))
+
+namespace flashvsr::ops::kernels::FLASHVSR_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float F32 __attribute__((vector_size(kLanes * 4)));
+typedef std::int32_t I32 __attribute__((vector_size(kLanes * 4)));
+typedef std::uint32_t U32 __attribute__((vector_size(kLanes * 4)));
+typedef std::uint16_t U16 __attribute__((vector_size(kLanes * 2)));
+typedef std::uint8_t U8 __attribute__((vector_size(kLanes)));
+
+// Memory of any type, unaligned.
+template <typename Vector>
+FLASHVSR_INLINE Vector load(const void* from) {
+  Vector value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
+template <typename Vector>
+FLASHVSR_INLINE void store(void* to, Vector value) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+FLASHVSR_INLINE F32 splat(float value) { return value - F32{}; }
+FLASHVSR_INLINE F32 max(F32 a, F32 b) { return a > b ? a : b; }
+FLASHVSR_INLINE F32 min(F32 a, F32 b) { return a < b ? a : b; }
+FLASHVSR_INLINE float max(float a, float b) { return a > b ? a : b; }
+FLASHVSR_INLINE std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+FLASHVSR_INLINE std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+FLASHVSR_INLINE constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+FLASHVSR_INLINE U32 bits_of(F32 value) { return __builtin_bit_cast(U32, value); }
+FLASHVSR_INLINE F32 float_of(U32 bits) { return __builtin_bit_cast(F32, bits); }
+
+// bf16 as its bits.
+FLASHVSR_INLINE float widen(std::uint16_t bits) {
+  return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16);
+}
+FLASHVSR_INLINE F32 widen(U16 bits) { return float_of(__builtin_convertvector(bits, U32) << 16); }
+// To nearest, ties to even; NaN stays NaN.
+FLASHVSR_INLINE std::uint16_t narrow(float value) {
+  const auto u = __builtin_bit_cast(std::uint32_t, value);
+  const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
+  return static_cast<std::uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+FLASHVSR_INLINE U16 narrow(F32 value) {
+  const U32 u = bits_of(value);
+  const U32 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const U32 quiet = (u >> 16) | 0x40u;
+  return __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded, U16);
+}
+
+// Element types of activations: float, or bf16 as std::uint16_t.
+FLASHVSR_INLINE F32 load_f32(const float* from) { return load<F32>(from); }
+FLASHVSR_INLINE F32 load_f32(const std::uint16_t* from) { return widen(load<U16>(from)); }
+FLASHVSR_INLINE void store_f32(float* to, F32 value) { store(to, value); }
+FLASHVSR_INLINE void store_f32(std::uint16_t* to, F32 value) { store(to, narrow(value)); }
+FLASHVSR_INLINE float get(const float* from) { return *from; }
+FLASHVSR_INLINE float get(const std::uint16_t* from) { return widen(*from); }
+FLASHVSR_INLINE void put(float* to, float value) { *to = value; }
+FLASHVSR_INLINE void put(std::uint16_t* to, float value) { *to = narrow(value); }
+
+// In a fixed order, so that results do not hang on how a loop is cut.
+FLASHVSR_INLINE float sum_of(F32 value) {
+  float lanes[kLanes];
+  store(lanes, value);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+FLASHVSR_INLINE float max_of(F32 value) {
+  float lanes[kLanes];
+  store(lanes, value);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] = max(lanes[i], lanes[i + width]);
+  }
+  return lanes[0];
+}
+
+}  // namespace
+}  // namespace flashvsr::ops::kernels::FLASHVSR_ISA
