@@ -140,20 +140,18 @@ std::vector<GoldenRow> judge(const GoldenSet& set, const GoldenRun& run, DType c
   const std::vector<std::string> inputs = expected_inputs(set), outputs = expected_outputs(set);
   std::set<std::string> known(inputs.begin(), inputs.end());
   known.insert(outputs.begin(), outputs.end());
+  const auto add_failure = [&rows](const std::string& name, const std::string& note) {
+    rows.push_back({.name = name, .max_abs = kInfinity, .relative_l2 = kInfinity, .note = note});
+  };
   for (const std::string& name : inputs) {
-    if (!set.has(name)) {
-      rows.push_back(
-          {.name = name, .max_abs = kInfinity, .relative_l2 = kInfinity, .note = "input missing in the set"});
-    }
+    if (!set.has(name)) add_failure(name, "input missing in the set");
   }
   for (const std::string& name : outputs) rows.push_back(judge_tensor(set, run, compute_type, name));
   for (const auto& [name, tensor] : set.tensors) {
-    if (known.contains(name)) continue;
-    rows.push_back({.name = name,
-                    .max_abs = kInfinity,
-                    .relative_l2 = kInfinity,
-                    .note = "not a tensor of a set with this config.json"});
+    if (!known.contains(name)) add_failure(name, "not a tensor of a set with this config.json");
   }
+  for (const auto& [name, description] : set.unreadable)
+    add_failure(name, "of a type that no set holds: " + description);
   return rows;
 }
 

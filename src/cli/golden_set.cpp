@@ -137,12 +137,16 @@ std::int64_t GoldenSet::schedule_frames() const { return (at("lr_frames").dim(0)
 std::int64_t GoldenSet::steps() const { return (schedule_frames() - 25) / 8 + 1; }
 
 GoldenSet load_golden_set(const std::filesystem::path& directory) {
-  GoldenSet set{.directory = directory, .config = read_config(directory / "config.json"), .tensors = {}};
+  GoldenSet set;
+  set.directory = directory;
+  set.config = read_config(directory / "config.json");
   for (const char* file : {"golden.safetensors", "attention.safetensors"}) {
     const std::filesystem::path path = directory / file;
     const bool optional = std::string_view(file) == "attention.safetensors";
     if (optional && !std::filesystem::exists(path)) continue;
-    for (const auto& [name, parameter] : weights::read_safetensors(path).tensors) {
+    const weights::SafetensorsFile contents = weights::read_safetensors(path);
+    set.unreadable.insert(contents.unsupported.begin(), contents.unsupported.end());
+    for (const auto& [name, parameter] : contents.tensors) {
       if (!set.tensors.emplace(name, parameter.values()).second) {
         fail(ErrorCode::format, "{}: {} is already in golden.safetensors", path.string(), name);
       }

@@ -38,7 +38,8 @@ struct GoldenConfig {
 struct GoldenSet {
   std::filesystem::path directory;
   GoldenConfig config;
-  std::map<std::string, Tensor> tensors;  // golden.safetensors and attention.safetensors, host, as stored
+  std::map<std::string, Tensor> tensors;          // golden.safetensors and attention.safetensors, host, as stored
+  std::map<std::string, std::string> unreadable;  // of element types that no set holds: name -> type and shape
 
   bool has(const std::string& name) const { return tensors.contains(name); }
   // Throws Error(format) if there is none.

@@ -19,10 +19,11 @@ int scaled(int a, int b, int c) {
   return static_cast<int>(std::max<std::int64_t>(product / (2 * static_cast<std::int64_t>(c)), 1));
 }
 
-// Whether some scale s gives both floor(w s + 1/2) = W and floor(h s + 1/2) = H: s lies in [(W - 1/2)/w, (W + 1/2)/w)
-// and in [(H - 1/2)/h, (H + 1/2)/h).
-bool same_aspect(Size input, Size output) {
-  const std::int64_t w = input.width, h = input.height, W = output.width, H = output.height;
+// Whether some scale s gives both floor(w a s + 1/2) = W and floor(h s + 1/2) = H, pixels being a = p/q as wide as
+// high: s lies in [(W - 1/2) / (w a), (W + 1/2) / (w a)) and in [(H - 1/2) / h, (H + 1/2) / h).
+bool same_aspect(Size input, std::int64_t p, std::int64_t q, Size output) {
+  const double w = input.width * static_cast<double>(p), h = input.height * static_cast<double>(q);
+  const double W = output.width, H = output.height;  // products stay exact: below 2^53 for any sensible p and q
   return (2 * W - 1) * h < (2 * H + 1) * w && (2 * H - 1) * w < (2 * W + 1) * h;
 }
 
@@ -71,7 +72,8 @@ std::optional<Size> parse_size(std::string_view text) {
   return allowed(size.width) && allowed(size.height) ? std::optional(size) : std::nullopt;
 }
 
-OutputPlan plan_output(Size input, const SizeRequest& request) {
+OutputPlan plan_output(const InputShape& shape, const SizeRequest& request) {
+  const Size input = shape.size;
   require(input.width > 0 && input.height > 0, "plan_output: input of {}x{}", input.width, input.height);
   if (!request.size) {
     const double longest = std::max(input.width, input.height) * request.scale;
@@ -86,7 +88,10 @@ OutputPlan plan_output(Size input, const SizeRequest& request) {
     return whole_frame(input, output);
   }
   const Size output = *request.size;
-  if (same_aspect(input, output) || request.fit == Fit::stretch) return whole_frame(input, output);
+  OutputPlan plan = whole_frame(input, output);
+  if (same_aspect(input, 1, 1, output)) return plan;
+  plan.stretched = true;
+  if (same_aspect(input, shape.sample_width, shape.sample_height, output) || request.fit == Fit::stretch) return plan;
   if (request.fit == Fit::none) {
     fail(
         ErrorCode::invalid_argument,

@@ -1,6 +1,7 @@
 // What becomes of a frame on its way: crop of the input, upscaling, bars. Pure arithmetic.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,12 @@ namespace flashvsr::cli {
 struct Size {
   int width = 0, height = 0;
   bool operator==(const Size&) const = default;
+};
+
+// Frames as a source gives them; pixels are sample_width : sample_height wide to high.
+struct InputShape {
+  Size size;
+  std::int64_t sample_width = 1, sample_height = 1;
 };
 
 enum class Fit { none, stretch, pad, crop };
@@ -30,8 +37,9 @@ struct OutputPlan {
   // Where that lies in the frame that is written; black around it where fit is pad.
   int pad_left = 0, pad_top = 0;
   Size output;
+  // Scaled differently in width and height: the pixels of the output have another shape than those of the input.
+  bool stretched = false;
 
-  bool crops(Size input) const { return !(cropped == input); }
   bool pads() const { return !(upscaled == output); }
 };
 
@@ -41,9 +49,9 @@ inline constexpr int kLargestSide = 65535;
 // "1920x1080". nullopt if it is not two whole numbers from 1 to kLargestSide.
 std::optional<Size> parse_size(std::string_view text);
 
-// output = floor(input * scale + 1/2). `input` is in square pixels, sides of at least 1. Throws Error(invalid_argument)
-// for an output without pixels or with sides over kLargestSide, and for a size of another aspect without fit. A size
-// has the input's aspect if some scale gives it.
-OutputPlan plan_output(Size input, const SizeRequest& request);
+// output = floor(input * scale + 1/2). Throws Error(invalid_argument) for an output without pixels or with sides over
+// kLargestSide, and for a size of another aspect without fit. A size has the input's aspect if some scale gives it, or
+// if it gives the shape in which the input is shown when its pixels are not square.
+OutputPlan plan_output(const InputShape& input, const SizeRequest& request);
 
 }  // namespace flashvsr::cli

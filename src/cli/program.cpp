@@ -1,11 +1,11 @@
 #include "cli/commands.h"
 
+#include "cli/reporter.h"
 #include "core/error.h"
 #include "flashvsr/flashvsr.h"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <new>
@@ -14,9 +14,8 @@
 namespace flashvsr::cli {
 namespace {
 
-int report(std::string message, int status) {
-  std::replace(message.begin(), message.end(), '\n', ' ');
-  fmt::print(stderr, "flashvsr: {}\n", message);
+int report(const std::string& message, int status) {
+  fmt::print(stderr, "flashvsr: {}\n", one_line(message));
   return status;
 }
 

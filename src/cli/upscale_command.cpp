@@ -1,0 +1,151 @@
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/pipeline.h"
+#include "cli/reporter.h"
+#include "cli/upscale_options.h"
+#include "core/error.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <exception>
+#include <memory>
+#include <new>
+#include <nlohmann/json.hpp>
+
+namespace flashvsr::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+// What a progress callback of the stream gets to see.
+struct Progress {
+  Reporter& reporter;
+  CancelFlag cancel{false};
+
+  static int callback(void* self, std::int64_t frames_done) {
+    auto* progress = static_cast<Progress*>(self);
+    progress->reporter.progress(frames_done);
+    return progress->cancel ? 1 : 0;
+  }
+};
+
+media::SinkSettings sink_settings(const UpscaleOptions& options, const media::VideoInfo& info, const OutputPlan& plan) {
+  media::SinkSettings settings;
+  settings.width = plan.output.width;
+  settings.height = plan.output.height;
+  settings.sample_aspect =
+      media::output_sample_aspect(info, plan.output.width, plan.output.height, plan.stretched && !plan.pads());
+  settings.codec = options.codec;
+  settings.crf = options.crf;
+  settings.overwrite = options.overwrite;
+  settings.threads = options.threads;
+  return settings;
+}
+
+flashvsr_stream_settings complete(flashvsr_stream_settings settings, const OutputPlan& plan, Progress& progress) {
+  settings.input_width = plan.cropped.width;
+  settings.input_height = plan.cropped.height;
+  settings.output_width = plan.upscaled.width;
+  settings.output_height = plan.upscaled.height;
+  settings.progress = &Progress::callback;
+  settings.progress_user = &progress;
+  return settings;
+}
+
+void announce(Reporter& reporter, const media::VideoInfo& info, const media::SinkInfo& output, const OutputPlan& plan,
+              const flashvsr_model_info& model) {
+  const ordered_json details{{"input", info.path},
+                             {"input_width", info.width},
+                             {"input_height", info.height},
+                             {"output", output.path},
+                             {"output_width", plan.output.width},
+                             {"output_height", plan.output.height},
+                             {"pixel_format", output.pixel_format},
+                             {"encoder", output.encoder},
+                             {"frame_rate", info.frame_rate.value()},
+                             {"total", info.frames_estimated ? ordered_json(*info.frames_estimated) : ordered_json()},
+                             {"model", model.name},
+                             {"variant", model.variant},
+                             {"device", model.device},
+                             {"precision", model.precision}};
+  const std::string text =
+      fmt::format("{} {}x{} -> {} {}x{}, model {} ({}) on {} in {}", info.path, info.width, info.height, output.path,
+                  plan.output.width, plan.output.height, model.name, model.variant, model.device, model.precision);
+  reporter.start(details, text, info.frames_estimated);
+}
+
+void conclude(Reporter& reporter, const PipelineResult& result, const std::string& path) {
+  const double rate = static_cast<double>(result.frames) / std::max(result.seconds, 1e-9);
+  const ordered_json details{{"frames", result.frames},
+                             {"seconds", result.seconds},
+                             {"fps", rate},
+                             {"first_frame_seconds", result.first_frame_seconds},
+                             {"output", path}};
+  reporter.done(details, fmt::format("{} frame{} in {:.1f} s, {:.2f} FPS: {}", result.frames,
+                                     result.frames == 1 ? "" : "s", result.seconds, rate, path));
+}
+
+void upscale(const UpscaleOptions& options, Reporter& reporter) {
+  const auto source = media::open_source(options.input, {.threads = options.threads});
+  const media::VideoInfo& info = source->info();
+  const api::Model model(options.model.empty() ? "nano" : options.model, model_settings(options));
+  const flashvsr_model_info model_info = model.info();
+
+  const InputShape shape{.size = {info.width, info.height},
+                         .sample_width = info.sample_aspect.numerator,
+                         .sample_height = info.sample_aspect.denominator};
+  const OutputPlan plan = plan_output(shape, size_request(options, model_info.scale));
+  const auto sink = media::open_sink(options.output, info, sink_settings(options, info, plan));
+  Progress progress{reporter};
+  api::Stream stream(model, complete(stream_settings(options), plan, progress));
+
+  const auto note = [&reporter](const std::string& text) { reporter.note(text); };
+  for (const std::string& text : source->take_notes()) note(text);
+  for (const std::string& text : sink->take_notes()) note(text);
+  const std::string path = sink->info().path;
+  announce(reporter, info, sink->info(), plan, model_info);
+  conclude(reporter, run_pipeline(*source, *sink, stream, plan, progress.cancel, note), path);
+}
+
+void forward_log(void* reporter, flashvsr_log_level level, const char* message) {
+  if (level >= FLASHVSR_LOG_WARNING) static_cast<Reporter*>(reporter)->note(message);
+}
+
+int run(const UpscaleOptions& options) {
+  const auto style = options.json    ? Reporter::Style::json
+                     : options.quiet ? Reporter::Style::quiet
+                                     : Reporter::Style::text;
+  Reporter reporter(style, options.output == "-" ? stderr : stdout);
+  // A reader that goes away is an error of the write, not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  const InterruptGuard guard([&reporter] {
+    media::remove_unfinished_outputs();
+    reporter.error("interrupted; nothing was kept");
+  });
+  flashvsr_set_log_callback(&forward_log, &reporter);
+  int status = kSuccess;
+  try {
+    upscale(options, reporter);
+  } catch (const std::bad_alloc&) {
+    reporter.error("not enough memory; a smaller output needs less");
+    status = kFailure;
+  } catch (const std::exception& error) {
+    reporter.error(error.what());
+    status = kFailure;
+  }
+  flashvsr_set_log_callback(nullptr, nullptr);
+  return status;
+}
+
+}  // namespace
+
+Command add_upscale_command(CLI::App& program) {
+  auto options = std::make_shared<UpscaleOptions>();
+  CLI::App* command = program.add_subcommand("upscale", "Upscale a video, an image or a folder of images");
+  add_upscale_options(*command, *options);
+  return {command, [options] { return run(*options); }};
+}
+
+}  // namespace flashvsr::cli
