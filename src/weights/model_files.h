@@ -17,8 +17,8 @@ namespace flashvsr::weights {
 // The two published projectors. Their tensors are alike, so the variant cannot be seen in them.
 enum class Variant : std::uint8_t { v1, v1_1 };
 
-std::string to_string(Variant variant);                   // "v1", "v1.1"
-std::optional<Variant> parse_variant(std::string_view);   // accepts exactly those
+std::string to_string(Variant variant);                  // "v1", "v1.1"
+std::optional<Variant> parse_variant(std::string_view);  // accepts exactly those
 
 // Sizes come from the tensors; what tensors cannot say comes from config.json or the packed file's metadata.
 struct ModelConfig {
