@@ -2,6 +2,7 @@
 // kernels/fused_attention.cpp.
 #include "core/threads.h"
 #include "ops/cpu/kernels/kernel_table.h"
+#include "ops/cpu/vector_elements.h"
 #include "ops/cpu/vector_operations.h"
 #include "ops/cpu/vector_scratch.h"
 
@@ -19,14 +20,6 @@ static_assert(kTileTokens == kBlockTokens);
 
 // Keys and values are packed for as many heads at a time as fit into this (at least one head).
 constexpr std::size_t kPackedBudget = std::size_t{64} << 20;
-
-const std::byte* element(const Tensor& x, std::int64_t index) {
-  return static_cast<const std::byte*>(x.raw()) + static_cast<std::size_t>(index) * size_of(x.dtype());
-}
-
-std::byte* mutable_element(const Tensor& x, std::int64_t index) {
-  return static_cast<std::byte*>(x.mutable_raw()) + static_cast<std::size_t>(index) * size_of(x.dtype());
-}
 
 float logit_scale(std::int64_t head_dim) { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
 

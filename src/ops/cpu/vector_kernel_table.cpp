@@ -1,5 +1,6 @@
 // Kernel tables: the plain kernels first, each level overrides.
 #include "ops/cpu/kernels/kernel_table.h"
+#include "ops/cpu/vector_isa.h"
 
 #include <array>
 #include <cstddef>
@@ -13,11 +14,17 @@ std::array<KernelTable, kLevels> make_tables() {
   std::array<KernelTable, kLevels> tables;
   KernelTable table;
   baseline::add_attention(table);
+  baseline::add_rows(table);
+  baseline::add_elementwise(table);
   tables.fill(table);
 #if defined(__x86_64__)
   v3::add_attention(table);
+  v3::add_rows(table);
+  v3::add_elementwise(table);
   tables[1] = table;
   v4::add_attention(table);
+  v4::add_rows(table);
+  v4::add_elementwise(table);
   tables[2] = table;
   v4_bf16::add_attention(table);
   tables[3] = table;

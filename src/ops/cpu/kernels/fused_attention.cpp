@@ -3,7 +3,7 @@
 // "words": a word is a float, or a pair of bf16 that one instruction multiplies and adds (AVX512-BF16). Without that
 // instruction bf16 operands are widened when they are packed, and arithmetic is that of f32.
 #include "ops/cpu/kernels/kernel_table.h"
-#include "ops/cpu/kernels/simd.h"
+#include "ops/cpu/kernels/simd_math.h"
 
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
@@ -201,33 +201,6 @@ FLASHVSR_INLINE void multiply_tile(const typename Words::Word* left, const typen
 
 // --------------------------------------------------------------------------------------------------- softmax
 
-// 2^x for x <= 0, as 2^n * polynomial(x - n). Below -125 it stays at 2^-125, which is nothing beside a sum of at
-// least one. The polynomials are minimax fits on [-1/2, 1/2]: relative errors 2e-9 and 3e-6 before rounding.
-template <bool Precise>
-FLASHVSR_INLINE F32 exp2(F32 x) {
-  constexpr float kRoundsToInteger = 12582912.0f;  // 1.5 * 2^23: integers fall into the lowest bits
-  const F32 clamped = max(x, splat(-125.0f));
-  const F32 shifted = clamped + kRoundsToInteger;
-  const F32 f = clamped - (shifted - kRoundsToInteger);
-  F32 p;
-  if constexpr (Precise) {
-    p = splat(0.000153458124f);
-    p = p * f + 0.00133999309f;
-    p = p * f + 0.00961848907f;
-    p = p * f + 0.0555032864f;
-    p = p * f + 0.240226462f;
-    p = p * f + 0.693147182f;
-    p = p * f + 1.0f;
-  } else {
-    p = splat(0.00957010221f);
-    p = p * f + 0.0559178591f;
-    p = p * f + 0.240247443f;
-    p = p * f + 0.693121791f;
-    p = p * f + 0.999999285f;
-  }
-  return float_of(bits_of(p) + (bits_of(shifted) << 23));
-}
-
 // Turns a row of logits into probabilities relative to the new maximum of the row.
 // columns: a multiple of kPanel, of which `keys` are valid.
 template <typename Words>
@@ -243,11 +216,11 @@ FLASHVSR_INLINE void softmax_row(float* logits, std::int64_t columns, std::int64
   const float here = scale * max_of(maxima);
   const float maximum = first ? here : max(row_maximum, here);
   F32 factor = {};
-  if (!first) factor = exp2<Words::kPrecise>(splat(row_maximum - maximum));
+  if (!first) factor = exp2_negative<Words::kPrecise>(splat(row_maximum - maximum));
   F32 sum_a = first ? F32{} : factor * load<F32>(row_sums), sum_b = {};
   for (std::int64_t n = 0; n < columns; n += kPanel) {
-    const F32 a = exp2<Words::kPrecise>(load<F32>(logits + n) * scale - maximum);
-    const F32 b = exp2<Words::kPrecise>(load<F32>(logits + n + kLanes) * scale - maximum);
+    const F32 a = exp2_negative<Words::kPrecise>(load<F32>(logits + n) * scale - maximum);
+    const F32 b = exp2_negative<Words::kPrecise>(load<F32>(logits + n + kLanes) * scale - maximum);
     sum_a += a;
     sum_b += b;
     Words::store_pair(probabilities + n / Words::kPerWord, a, b);
@@ -277,7 +250,6 @@ template <typename Words>
 void attend_keys(const AttentionTile& tile, const Layout<Words>& layout, const Scratch<Words>& scratch,
                  const std::byte* packed, std::int64_t keys, bool first, std::int64_t begin, std::int64_t end) {
   using Word = typename Words::Word;
-  constexpr float kLog2e = 1.44269504f;
   const auto* const k = reinterpret_cast<const Word*>(packed);
   const Word* const v = k + layout.key_size();
   const std::int64_t key_columns = round_up(keys, kPanel);

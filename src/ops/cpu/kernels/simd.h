@@ -14,6 +14,7 @@
 #endif
 
 #define FLASHVSR_INLINE inline __attribute__((always_inline))
+#define FLASHVSR_LAMBDA_INLINE __attribute__((always_inline))
 
 namespace flashvsr::ops::kernels::FLASHVSR_ISA {
 namespace {
@@ -75,15 +76,52 @@ FLASHVSR_INLINE U16 narrow(F32 value) {
   return __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded, U16);
 }
 
-// Element types of activations: float, or bf16 as std::uint16_t.
+// Element types of activations: float, or bf16 as std::uint16_t (u8 is only read).
 FLASHVSR_INLINE F32 load_f32(const float* from) { return load<F32>(from); }
 FLASHVSR_INLINE F32 load_f32(const std::uint16_t* from) { return widen(load<U16>(from)); }
+FLASHVSR_INLINE F32 load_f32(const std::uint8_t* from) { return __builtin_convertvector(load<U8>(from), F32); }
 FLASHVSR_INLINE void store_f32(float* to, F32 value) { store(to, value); }
 FLASHVSR_INLINE void store_f32(std::uint16_t* to, F32 value) { store(to, narrow(value)); }
 FLASHVSR_INLINE float get(const float* from) { return *from; }
 FLASHVSR_INLINE float get(const std::uint16_t* from) { return widen(*from); }
 FLASHVSR_INLINE void put(float* to, float value) { *to = value; }
 FLASHVSR_INLINE void put(std::uint16_t* to, float value) { *to = narrow(value); }
+
+// A whole vector of elements in memory, or the `count` < kLanes at the end of a row; what is missing reads as zero.
+struct Whole {
+  template <typename Element>
+  FLASHVSR_INLINE F32 load(const Element* from) const {
+    return load_f32(from);
+  }
+  template <typename Element>
+  FLASHVSR_INLINE void store(Element* to, F32 value) const {
+    store_f32(to, value);
+  }
+};
+struct Part {
+  std::int64_t count;
+
+  template <typename Element>
+  FLASHVSR_INLINE F32 load(const Element* from) const {
+    Element elements[kLanes] = {};
+    for (std::int64_t i = 0; i < count; ++i) elements[i] = from[i];
+    return load_f32(elements);
+  }
+  template <typename Element>
+  FLASHVSR_INLINE void store(Element* to, F32 value) const {
+    Element elements[kLanes];
+    store_f32(elements, value);
+    for (std::int64_t i = 0; i < count; ++i) to[i] = elements[i];
+  }
+};
+
+// body(position, access) for every vector of a row of `count` elements.
+template <typename Body>
+FLASHVSR_INLINE void for_each_vector(std::int64_t count, const Body& body) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) body(i, Whole{});
+  if (i < count) body(i, Part{count - i});
+}
 
 // In a fixed order, so that results do not hang on how a loop is cut.
 FLASHVSR_INLINE float sum_of(F32 value) {
