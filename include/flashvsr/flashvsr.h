@@ -163,7 +163,7 @@ FLASHVSR_API flashvsr_status flashvsr_stream_open(flashvsr_model* model, const f
 FLASHVSR_API flashvsr_status flashvsr_stream_get_size(const flashvsr_stream* stream, int* width, int* height);
 /* Takes one frame (copied), `stride` bytes from row to row (at least 3 x width). The frame that completes a chunk runs
    it: that call takes as long as the chunk. FLASHVSR_AGAIN: nothing taken, receive first (a chunk is not run while
-   finished frames wait, so that at most 21 of them ever do; drain() may add 16). After an error or a cancel in the
+   finished frames wait: at most 21 ever do, and 32 after a drain). After an error or a cancel in the
    middle of a chunk every call fails until the stream is reset or restored. */
 FLASHVSR_API flashvsr_status flashvsr_stream_send(flashvsr_stream* stream, const uint8_t* rgb, ptrdiff_t stride);
 /* No more frames will come: upscales what is left. Drained streams take no more frames until they are reset. */

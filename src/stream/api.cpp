@@ -96,6 +96,15 @@ void require_pointer(const void* pointer, const char* name) {
   if (pointer == nullptr) fail(ErrorCode::invalid_argument, "{} is NULL", name);
 }
 
+// The number behind an enumeration that C code has set: it may be none of the enumerators, which C++ must not load.
+template <typename Enumeration>
+int raw(const Enumeration& value) {
+  static_assert(sizeof(Enumeration) == sizeof(int));
+  int number = 0;
+  std::memcpy(&number, &value, sizeof number);
+  return number;
+}
+
 template <typename Settings>
 void check_struct(const Settings& settings, const char* type, const char* remedy) {
   if (settings.struct_size != sizeof(Settings)) {
@@ -142,31 +151,31 @@ class Use {
   ThreadScope threads_;
 };
 
-ops::Device to_device(flashvsr_device device) {
+ops::Device to_device(int device) {
   switch (device) {
     case FLASHVSR_DEVICE_AUTO: return ops::Device::automatic;
     case FLASHVSR_DEVICE_CPU: return ops::Device::cpu;
     case FLASHVSR_DEVICE_CUDA: return ops::Device::cuda;
   }
-  fail(ErrorCode::invalid_argument, "device is {}: it is no flashvsr_device", static_cast<int>(device));
+  fail(ErrorCode::invalid_argument, "device is {}: it is no flashvsr_device", device);
 }
 
-ops::Precision to_precision(flashvsr_precision precision) {
+ops::Precision to_precision(int precision) {
   switch (precision) {
     case FLASHVSR_PRECISION_AUTO: return ops::Precision::automatic;
     case FLASHVSR_PRECISION_F32: return ops::Precision::f32;
     case FLASHVSR_PRECISION_BF16: return ops::Precision::bf16;
   }
-  fail(ErrorCode::invalid_argument, "precision is {}: it is no flashvsr_precision", static_cast<int>(precision));
+  fail(ErrorCode::invalid_argument, "precision is {}: it is no flashvsr_precision", precision);
 }
 
-std::optional<weights::Variant> to_variant(flashvsr_variant variant) {
+std::optional<weights::Variant> to_variant(int variant) {
   switch (variant) {
     case FLASHVSR_VARIANT_FROM_FILE: return std::nullopt;
     case FLASHVSR_VARIANT_V1: return weights::Variant::v1;
     case FLASHVSR_VARIANT_V1_1: return weights::Variant::v1_1;
   }
-  fail(ErrorCode::invalid_argument, "variant is {}: it is no flashvsr_variant", static_cast<int>(variant));
+  fail(ErrorCode::invalid_argument, "variant is {}: it is no flashvsr_variant", variant);
 }
 
 std::int64_t count_parameters(const weights::ModelFiles& files) {
@@ -182,8 +191,9 @@ std::shared_ptr<Model> open_model(const char* path, const flashvsr_model_setting
   if (settings.threads < 0) {
     fail(ErrorCode::invalid_argument, "threads is {}: give a number from 1, or 0 for all cores", settings.threads);
   }
-  const ops::BackendSettings backend{to_device(settings.device), to_precision(settings.precision), settings.threads};
-  const auto variant = to_variant(settings.variant);
+  const ops::BackendSettings backend{to_device(raw(settings.device)), to_precision(raw(settings.precision)),
+                                     settings.threads};
+  const auto variant = to_variant(raw(settings.variant));
   const auto file = stream::find_model(path != nullptr ? path : stream::kBuiltInModel);
 
   auto model = std::make_shared<Model>();
@@ -193,7 +203,9 @@ std::shared_ptr<Model> open_model(const char* path, const flashvsr_model_setting
   model->variant = weights::to_string(files.config.variant);
   model->parameters = count_parameters(files);
   model->operations = ops::make_backend(backend);
-  model->device = model->operations->name();
+  // "cpu-reference" is a CPU too.
+  const std::string backend_name = model->operations->name();
+  model->device = backend_name.substr(0, backend_name.find('-'));
   model->precision = model->operations->compute_type() == DType::bf16 ? "bf16" : "f32";
   model->networks = std::make_unique<stream::Networks>(*model->operations, std::move(files));
   log().write(FLASHVSR_LOG_INFO,
@@ -236,23 +248,23 @@ void resolve_size(const flashvsr_stream_settings& from, stream::StreamSettings& 
   }
 }
 
-stream::ColorFix resolve(flashvsr_color_fix fix, const weights::ModelConfig& config) {
+stream::ColorFix resolve_color_fix(int fix, const weights::ModelConfig& config) {
   switch (fix) {
     case FLASHVSR_COLOR_FIX_AUTO: return stream::parse_color_fix(config.color_fix);
     case FLASHVSR_COLOR_FIX_ADAIN: return stream::ColorFix::adain;
     case FLASHVSR_COLOR_FIX_WAVELET: return stream::ColorFix::wavelet;
     case FLASHVSR_COLOR_FIX_NONE: return stream::ColorFix::none;
   }
-  fail(ErrorCode::invalid_argument, "color_fix is {}: it is no flashvsr_color_fix", static_cast<int>(fix));
+  fail(ErrorCode::invalid_argument, "color_fix is {}: it is no flashvsr_color_fix", fix);
 }
 
-ops::LocalWindow resolve(flashvsr_local_window window, const weights::ModelConfig& config) {
+ops::LocalWindow resolve_local_window(int window, const weights::ModelConfig& config) {
   switch (window) {
     case FLASHVSR_LOCAL_WINDOW_AUTO: return stream::parse_local_window(config.local_window);
     case FLASHVSR_LOCAL_WINDOW_TRUNCATED: return ops::LocalWindow::truncated;
     case FLASHVSR_LOCAL_WINDOW_PRESERVED: return ops::LocalWindow::preserved;
   }
-  fail(ErrorCode::invalid_argument, "local_window is {}: it is no flashvsr_local_window", static_cast<int>(window));
+  fail(ErrorCode::invalid_argument, "local_window is {}: it is no flashvsr_local_window", window);
 }
 
 Parameter copy_prompt(const flashvsr_stream_settings& settings, std::int64_t text_dim) {
@@ -273,15 +285,16 @@ Parameter copy_prompt(const flashvsr_stream_settings& settings, std::int64_t tex
 stream::StreamSettings resolve(const flashvsr_stream_settings& from, const weights::ModelConfig& config) {
   stream::StreamSettings to;
   resolve_size(from, to);
-  if (from.decoder != FLASHVSR_DECODER_TINY && from.decoder != FLASHVSR_DECODER_FULL) {
-    fail(ErrorCode::invalid_argument, "decoder is {}: it is no flashvsr_decoder", static_cast<int>(from.decoder));
+  const int decoder = raw(from.decoder);
+  if (decoder != FLASHVSR_DECODER_TINY && decoder != FLASHVSR_DECODER_FULL) {
+    fail(ErrorCode::invalid_argument, "decoder is {}: it is no flashvsr_decoder", decoder);
   }
-  to.full_decoder = from.decoder == FLASHVSR_DECODER_FULL;
-  to.color_fix = resolve(from.color_fix, config);
+  to.full_decoder = decoder == FLASHVSR_DECODER_FULL;
+  to.color_fix = resolve_color_fix(raw(from.color_fix), config);
   to.sparse_ratio = from.sparse_ratio == 0 ? config.sparse_ratio : from.sparse_ratio;
   to.all_allowed_blocks = from.sparse_ratio < 0;
   to.local_range = from.local_range == 0 ? config.local_range : from.local_range;
-  to.local_window = resolve(from.local_window, config);
+  to.local_window = resolve_local_window(raw(from.local_window), config);
   to.kv_chunks = from.kv_chunks == 0 ? config.kv_ratio : from.kv_chunks;
   to.seed = from.seed;
   if (from.prompt != nullptr) to.prompt = copy_prompt(from, config.text_dim);
