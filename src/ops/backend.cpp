@@ -1,12 +1,21 @@
 #include "ops/backend.h"
 
 #include "ops/cpu/reference_operations.h"
+#if FLASHVSR_HAVE_ONEDNN
+#include "ops/cpu/onednn_operations.h"
+#else
+#include "ops/cpu/vector_operations.h"
+#endif
 
 namespace flashvsr::ops {
 namespace {
 
 // The most derived CPU back end of this build.
-using FastCpuOperations = ReferenceOperations;
+#if FLASHVSR_HAVE_ONEDNN
+using FastCpuOperations = OneDnnOperations;
+#else
+using FastCpuOperations = VectorOperations;
+#endif
 
 bool multiplies_bf16() {
 #if defined(__x86_64__)

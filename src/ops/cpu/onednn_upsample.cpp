@@ -1,0 +1,194 @@
+// oneDNN: nearest upsampling, a 1x1 convolution and a 3x3 convolution merged into one step.
+//
+// Of the nine taps of a 3x3 convolution over doubled pixels, those that fall on the same source pixel add up: each of
+// the four phases (row and column of a result pixel modulo 2) is a 2x2 convolution of the source, 4/9 of the work. A
+// 1x1 convolution before it multiplies into its weights. Zeros around the doubled frame are zeros around the source.
+// (The same as a 4x4 deconvolution of stride 2, which oneDNN runs at a tenth of the rate of convolutions.)
+#include "core/threads.h"
+#include "ops/cpu/onednn_engine.h"
+#include "ops/cpu/onednn_gather.h"
+#include "ops/cpu/onednn_operations.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+
+namespace flashvsr::ops {
+namespace {
+
+constexpr std::int64_t kPhases = 4;
+// Bytes of source rows and result rows that a thread works on at a time: about a core's second-level cache.
+constexpr std::int64_t kBandBytes = std::int64_t{3} << 18;
+constexpr std::size_t kAlignment = 64;
+
+std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// The 2x2 convolutions of all frames and phases: [frames, 4, out, in, 2, 2], phase = 2 * row + column.
+struct MergedUpsampling {
+  std::vector<float> values;
+};
+
+// The row (or column) of the 2x2 kernel of phase `phase` that tap `tap` of the three falls on. Phase 0 sees source rows
+// y - 1 and y (taps 0 | 1, 2), phase 1 rows y and y + 1 (taps 0, 1 | 2).
+std::int64_t merged_tap(std::int64_t phase, std::int64_t tap) { return (tap + 1 + phase) / 2 - phase; }
+
+MergedUpsampling merge(const std::vector<float>& conv, const std::vector<float>& grow, std::int64_t out,
+                       std::int64_t channels, std::int64_t frames) {
+  MergedUpsampling merged{std::vector<float>(static_cast<std::size_t>(frames * kPhases * out * channels * 4))};
+  parallel_for_each(frames * kPhases * out, [&](std::int64_t item) {
+    const std::int64_t frame = item / (kPhases * out), phase = item / out % kPhases, o = item % out;
+    std::vector<double> sums(static_cast<std::size_t>(channels * 4)), result(sums.size());
+    for (std::int64_t c = 0; c < channels; ++c) {
+      for (std::int64_t tap = 0; tap < 9; ++tap) {
+        const std::int64_t position = 2 * merged_tap(phase / 2, tap / 3) + merged_tap(phase % 2, tap % 3);
+        sums[static_cast<std::size_t>(4 * c + position)] +=
+            static_cast<double>(conv[static_cast<std::size_t>((o * channels + c) * 9 + tap)]);
+      }
+    }
+    if (grow.empty()) {
+      result = sums;
+    } else {
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const float* row = grow.data() + (frame * channels + c) * channels;
+        for (std::int64_t i = 0; i < channels; ++i) {
+          for (std::int64_t position = 0; position < 4; ++position) {
+            result[static_cast<std::size_t>(4 * i + position)] +=
+                sums[static_cast<std::size_t>(4 * c + position)] * static_cast<double>(row[i]);
+          }
+        }
+      }
+    }
+    std::ranges::transform(result, merged.values.begin() + item * channels * 4,
+                           [](double value) { return static_cast<float>(value); });
+  });
+  return merged;
+}
+
+}  // namespace
+
+OneDnnOperations::WeightSource OneDnnOperations::merged_weights(const Parameter& conv, const Parameter& grow,
+                                                                std::int64_t frames, std::int64_t part) {
+  return [this, &conv, &grow, frames, part](const void* wanted) {
+    const std::int64_t out = conv.dim(0), channels = conv.dim(1);
+    const std::uint64_t grow_id = grow ? grow.id() : 0;
+    return engine_->packed({conv.id(), grow_id, static_cast<std::uint64_t>(part)},
+                           *static_cast<const dnnl::memory::desc*>(wanted), {out, channels, 2, 2},
+                           dnnl::memory::format_tag::oihw, [&](const onednn::Engine::Pack& pack) {
+                             const auto& merged = prepared().get<MergedUpsampling>({conv.id(), grow_id}, [&] {
+                               return merge(compute_values(conv), grow ? compute_values(grow) : std::vector<float>(),
+                                            out, channels, frames);
+                             });
+                             pack({DType::f32, merged.values.data() + part * out * channels * 4});
+                           });
+  };
+}
+
+std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                                      std::int64_t frames, Activation activation) {
+  const std::int64_t images = x.dim(0), height = x.dim(1), width = x.dim(2), in = x.dim(3), out = conv.weight.dim(0);
+  const Tensor source = product_operand(x);
+  std::vector<Tensor> results;
+  for (std::int64_t i = 0; i < frames; ++i) {
+    results.push_back(do_allocate({images, 2 * height, 2 * width, out}, written_type(compute_type())));
+  }
+  const auto pixel_bytes = static_cast<std::int64_t>(size_of(product_type_));
+  const std::int64_t row_bytes = width * (in + 2 * out) * pixel_bytes;
+  const int threads = omp_get_max_threads();
+  std::int64_t bands = std::max((height * row_bytes + kBandBytes - 1) / kBandBytes, (threads + images - 1) / images);
+  const std::int64_t rows = (height + bands - 1) / bands;
+  bands = (height + rows - 1) / rows;
+  const std::int64_t items = images * bands;
+  const auto workers = static_cast<int>(std::min<std::int64_t>(threads, items));
+
+  // Two convolutions (result columns 0 and 1 modulo 2) of the source rows of a band for one row phase.
+  struct Step {
+    std::int64_t first_row, rows;  // of the source; the result has as many rows as the band
+    std::array<std::shared_ptr<const onednn::Product>, 2> products;
+  };
+  const auto make_step = [&](std::int64_t band, std::int64_t row_phase) {
+    const std::int64_t begin = band * rows, end = std::min(height, begin + rows);
+    const std::int64_t first = begin - 1 + row_phase, last = end + row_phase;  // exclusive
+    Step step{std::max<std::int64_t>(first, 0), end - begin, {}};
+    for (std::int64_t column_phase = 0; column_phase < 2; ++column_phase) {
+      step.products[static_cast<std::size_t>(column_phase)] =
+          engine_->convolution({.type = product_type_,
+                                .output = results[0].dtype(),
+                                .height = std::min(last, height) - step.first_row,
+                                .width = width,
+                                .in = in,
+                                .out = out,
+                                .kernel = {1, 2, 2},
+                                .pad_top = first < 0 ? 1 : 0,
+                                .pad_bottom = last > height ? 1 : 0,
+                                .pad_left = 1 - column_phase,
+                                .pad_right = column_phase,
+                                .epilogue = {.bias = static_cast<bool>(conv.bias), .activation = activation}},
+                               workers == 1 ? 0 : 1);
+    }
+    return step;
+  };
+  // Steps by band and row phase, weights by band, frame and phase: shapes differ only at the edges.
+  std::vector<Step> steps;
+  std::vector<const void*> weights;
+  std::size_t scratch_bytes = 0;
+  for (std::int64_t band = 0; band < bands; ++band) {
+    for (std::int64_t row_phase = 0; row_phase < 2; ++row_phase) steps.push_back(make_step(band, row_phase));
+    for (std::int64_t part = 0; part < frames * kPhases; ++part) {
+      const Step& step = steps[static_cast<std::size_t>(2 * band + part / 2 % 2)];
+      const onednn::Product& product = *step.products[static_cast<std::size_t>(part % 2)];
+      weights.push_back(merged_weights(conv.weight, grow, frames, part)(&product.weights));
+      scratch_bytes = std::max(scratch_bytes, aligned(product.scratchpad_bytes()));
+    }
+  }
+
+  const std::size_t out_pixel = static_cast<std::size_t>(out) * size_of(results[0].dtype());
+  const std::size_t out_row = static_cast<std::size_t>(width) * out_pixel;
+  const std::size_t half_bytes = aligned(static_cast<std::size_t>(rows) * out_row);
+  const Tensor buffers = do_allocate({workers, static_cast<std::int64_t>(2 * half_bytes + scratch_bytes)}, DType::u8);
+  const float* bias = bias_values(conv.bias);
+  std::atomic<std::int64_t> next{0};
+  const auto run_item = [&](std::int64_t item, std::byte* buffer) {
+    const std::int64_t image = item / bands, band = item % bands;
+    for (std::int64_t part = 0; part < frames * kPhases; part += 2) {
+      const std::int64_t row_phase = part / 2 % 2;
+      const Step& step = steps[static_cast<std::size_t>(2 * band + row_phase)];
+      for (std::size_t column_phase = 0; column_phase < 2; ++column_phase) {
+        const std::int64_t offset = ((image * height + step.first_row) * width * in) * pixel_bytes;
+        engine_->run(*step.products[column_phase],
+                     {.source = static_cast<const std::byte*>(source.raw()) + offset,
+                      .weights = weights[static_cast<std::size_t>(band * frames * kPhases + part) + column_phase],
+                      .bias = bias,
+                      .result = buffer + column_phase * half_bytes,
+                      .scratchpad = buffer + 2 * half_bytes});
+      }
+      auto* result = static_cast<std::byte*>(results[static_cast<std::size_t>(part / kPhases)].mutable_raw());
+      for (std::int64_t row = 0; row < step.rows; ++row) {
+        const auto result_row = static_cast<std::size_t>(2 * (image * height + band * rows + row) + row_phase);
+        const std::byte* half = buffer + static_cast<std::size_t>(row) * out_row;
+        onednn::interleave(half, out_pixel, half + half_bytes, out_pixel, width, result + result_row * 2 * out_row);
+      }
+    }
+  };
+  parallel_for(workers, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t worker = begin; worker < end; ++worker) {
+      std::byte* buffer = static_cast<std::byte*>(buffers.mutable_raw()) + worker * buffers.dim(1);
+      for (std::int64_t item = next.fetch_add(1); item < items; item = next.fetch_add(1)) run_item(item, buffer);
+    }
+  });
+  for (Tensor& result : results) result = rounded(result, compute_type());
+  return results;
+}
+
+Tensor OneDnnOperations::do_upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) {
+  return upsample_merged(x, {}, conv, 1, activation)[0];
+}
+
+std::vector<Tensor> OneDnnOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow,
+                                                              const ConvWeights& conv, std::int64_t frames,
+                                                              Activation activation) {
+  return upsample_merged(x, grow, conv, frames, activation);
+}
+
+}  // namespace flashvsr::ops
