@@ -1,0 +1,153 @@
+#include "media/ffmpeg/libav.h"
+
+#include "core/threads.h"
+#include "media/file_io.h"
+#include "media/y4m.h"
+
+extern "C" {
+#include <libavutil/log.h>
+#include <libavutil/version.h>
+#include <libswresample/swresample.h>
+#include <libswscale/swscale.h>
+}
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <limits>
+#include <mutex>
+#include <new>
+
+namespace flashvsr::media {
+
+namespace {
+
+// Codecs speak from threads of their own too; such messages go to whoever asks next.
+thread_local std::string thread_message;
+std::mutex shared_mutex;
+std::string shared_message;
+thread_local bool thread_is_ours = false;
+
+std::string one_line(const char* text) {
+  std::string line;
+  for (const char* c = text; *c != '\0'; ++c) {
+    const auto byte = static_cast<unsigned char>(*c);
+    line.push_back(byte < 0x20 || byte == 0x7F ? ' ' : *c);
+  }
+  while (!line.empty() && (line.back() == ' ' || line.back() == '.')) line.pop_back();
+  return line;
+}
+
+void receive_message(void*, int level, const char* format, va_list arguments) {
+  if (level > AV_LOG_ERROR) return;
+  std::array<char, 512> text{};
+  std::vsnprintf(text.data(), text.size(), format, arguments);
+  std::string line = one_line(text.data());
+  if (line.empty()) return;
+  if (thread_is_ours) {
+    thread_message = std::move(line);
+  } else {
+    const std::lock_guard lock(shared_mutex);
+    shared_message = std::move(line);
+  }
+}
+
+}  // namespace
+
+AvFrame make_frame() {
+  AvFrame frame(av_frame_alloc());
+  if (!frame) throw std::bad_alloc();
+  return frame;
+}
+
+AvPacket make_packet() {
+  AvPacket packet(av_packet_alloc());
+  if (!packet) throw std::bad_alloc();
+  return packet;
+}
+
+CodecContext make_codec_context(const AVCodec* codec) {
+  CodecContext context(avcodec_alloc_context3(codec));
+  if (!context) throw std::bad_alloc();
+  return context;
+}
+
+void capture_messages() {
+  static std::once_flag once;
+  std::call_once(once, [] { av_log_set_callback(receive_message); });
+}
+
+void clear_message() {
+  thread_is_ours = true;
+  thread_message.clear();
+  const std::lock_guard lock(shared_mutex);
+  shared_message.clear();
+}
+
+std::string last_message() {
+  if (!thread_message.empty()) return thread_message;
+  const std::lock_guard lock(shared_mutex);
+  return shared_message;
+}
+
+std::string describe_code(int code) {
+  const int system_error = AVUNERROR(code);
+  if (system_error == ENOSPC || system_error == EDQUOT || system_error == EPIPE || system_error == EACCES)
+    return describe_errno(system_error);
+  std::array<char, AV_ERROR_MAX_STRING_SIZE> text{};
+  av_strerror(code, text.data(), text.size());
+  const std::string message = last_message();
+  std::string description = one_line(text.data());
+  return message.empty() ? description : description + " (" + message + ")";
+}
+
+void fail_to_read(const std::string& path, const std::string& what, int code) {
+  const bool system = code == AVERROR(EACCES) || code == AVERROR(ENOENT) || code == AVERROR(EIO);
+  fail(system ? ErrorCode::io : ErrorCode::format, "{}: {}: {}", path, what, describe_code(code));
+}
+
+void fail_to_write(const std::string& path, int code) {
+  fail(ErrorCode::io, "{}: cannot be written: {}", path, describe_code(code));
+}
+
+int codec_threads(int setting) { return std::clamp(setting > 0 ? setting : available_threads(), 1, 16); }
+
+InputFormat open_input(const std::string& path) {
+  capture_messages();
+  clear_message();
+  Options options;
+  // A playlist or a reference in an untrusted file must not reach the network.
+  options.set("protocol_whitelist", "file,crypto,data");
+  AVFormatContext* context = nullptr;
+  int code = avformat_open_input(&context, ("file:" + path).c_str(), nullptr, options.get());
+  if (code < 0) fail_to_read(path, "is not a video that can be read", code);
+  InputFormat input(context);
+
+  // The headers are read by decoders of their own: the limit has to reach those too.
+  std::vector<AVDictionary*> limits(input->nb_streams, nullptr);
+  for (AVDictionary*& limit : limits) av_dict_set_int(&limit, "max_pixels", kMaxPixels, 0);
+  code = avformat_find_stream_info(input.get(), limits.data());
+  for (AVDictionary*& limit : limits) av_dict_free(&limit);
+  if (code < 0) fail_to_read(path, "its streams cannot be read", code);
+  return input;
+}
+
+AVRational to_av(const Rational& value) {
+  AVRational result{0, 1};
+  av_reduce(&result.num, &result.den, value.numerator, value.denominator, std::numeric_limits<int>::max());
+  return result;
+}
+
+bool has_ffmpeg() noexcept { return true; }
+
+std::string ffmpeg_description() {
+  const auto version = [](unsigned number) {
+    return fmt::format("{}.{}.{}", AV_VERSION_MAJOR(number), AV_VERSION_MINOR(number), AV_VERSION_MICRO(number));
+  };
+  return fmt::format("FFmpeg {} (libavformat {}, libavcodec {}, libswscale {})", av_version_info(),
+                     version(avformat_version()), version(avcodec_version()), version(swscale_version()));
+}
+
+}  // namespace flashvsr::media
