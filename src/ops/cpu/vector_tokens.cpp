@@ -62,7 +62,7 @@ Tensor VectorOperations::do_channel_rms_norm(const Tensor& x, const Parameter& g
   parallel_for(x.elements() / dim, row_grain(dim), [&](std::int64_t begin, std::int64_t end) {
     kernel(element(x, begin * dim), gammas, end - begin, dim, with_silu, mutable_element(result, begin * dim));
   });
-  return with_silu || activation == Activation::none ? result : do_activation(result, activation);
+  return result;
 }
 
 // ------------------------------------------------------------------------------------------------ order of tokens
