@@ -111,6 +111,8 @@ OutputFile::OutputFile(const std::string& path, const std::string& source_path, 
     }
     if (!overwrite) refuse_existing(path);
     if (access(final_path_.c_str(), W_OK) != 0) fail_to_write(path, errno);
+  } else if (errno != ENOENT) {
+    fail_to_write(path, errno);
   }
   const std::string extension = extension_of(path);
   written_path_ = temporary_path(final_path_, extension.empty() ? "" : "." + extension);
@@ -172,6 +174,8 @@ OutputFolder::OutputFolder(const std::string& path, const std::string& source_pa
              "{}: is not replaced, because it holds more than numbered images ('{}'): give another folder", path,
              foreign);
     }
+  } else if (errno != ENOENT) {
+    fail_to_write(path, errno);
   }
   written_path_ = temporary_path(final_path_, "");
   unfinished_.emplace(written_path_, UnfinishedOutput::Kind::image_folder);
