@@ -6,8 +6,9 @@
 namespace flashvsr::weights {
 namespace {
 
-// The largest published state dict makes 20,000 values; bounds the memory that a hostile pickle can claim.
-constexpr std::size_t kMostValues = 1'000'000;
+// The largest published state dict makes 20,000 values; bounds the memory that a hostile pickle can claim, for values,
+// memo and marks.
+constexpr std::size_t kMostValues = 250'000;
 
 enum Opcode : std::uint8_t {
   kMark = '(',
@@ -138,15 +139,20 @@ class Machine {
     return values;
   }
 
+  void mark() {
+    if (marks_.size() >= kMostValues) damaged(fmt::format("it has more than {} open marks", kMostValues));
+    marks_.push_back(stack_.size());
+  }
+
   void put(std::uint32_t key) {
     top();  // there must be one
     memo_[key] = stack_.back();
+    if (memo_.size() > kMostValues) damaged(fmt::format("it remembers more than {} values", kMostValues));
   }
 
   void get(std::uint32_t key) {
     const auto found = memo_.find(key);
     if (found == memo_.end()) damaged(fmt::format("nothing was remembered as {}", key));
-    // The stack, unlike the values, could otherwise grow without bound in memory: bounded by the pickle's length.
     stack_.push_back(found->second);
   }
 
@@ -214,7 +220,7 @@ class Machine {
 
   void step(std::uint8_t opcode) {
     switch (opcode) {
-      case kMark: marks_.push_back(stack_.size()); return;
+      case kMark: mark(); return;
       case kPop: pop(); return;
       case kNone: push_kind(PickleKind::none); return;
       case kNewTrue:

@@ -15,7 +15,7 @@ namespace flashvsr::weights {
 namespace {
 
 // The largest published pickle has 100 KB.
-constexpr std::uint64_t kLongestPickle = std::uint64_t{1} << 24;
+constexpr std::uint64_t kLongestPickle = std::uint64_t{1} << 22;
 
 struct StorageType {
   std::string_view name;  // in the module torch
