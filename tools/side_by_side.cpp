@@ -140,6 +140,7 @@ void run(int argument_count, char** arguments) {
   still.path = arguments[1];
   still.width = picture.width;
   still.height = picture.height;
+  still.frames_estimated = 1;
   flashvsr::media::SinkSettings settings;
   settings.width = picture.width;
   settings.height = picture.height;
