@@ -74,7 +74,9 @@ constexpr std::int64_t kLargestSide = 1 << 14;
 constexpr std::int64_t kMostLayers = 1 << 10;
 
 AttentionProbe read_probe(const ConfigReader& read) {
-  AttentionProbe probe{.step = read.integer("step", 0, 1 << 20), .layer = read.integer("layer", 0, kMostLayers)};
+  AttentionProbe probe;
+  probe.step = read.integer("step", 0, 1 << 20);
+  probe.layer = read.integer("layer", 0, kMostLayers);
   const json& heads = read.at("heads");
   if (!heads.is_array() || heads.empty()) fail(ErrorCode::format, "{}: heads must be a list", read.origin());
   for (const json& head : heads) {

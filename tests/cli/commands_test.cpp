@@ -1,0 +1,139 @@
+// Parsing of options, convert, info and bench through the built program.
+#include "program_runner.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace flashvsr::cli::test {
+namespace {
+
+using nlohmann::json;
+
+class Commands : public ProgramTest {};
+
+TEST_F(Commands, WrongUsageIsOneLineAndStatusTwo) {
+  const std::vector<std::string> wrong[] = {
+      {},
+      {"polish"},
+      {"upscale"},
+      {"upscale", "in.mp4"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--scale", "0"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--scale", "nan"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--scale", "2", "--size", "20x20"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--size", "20"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--fit", "pad"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--size", "20x20", "--fit", "squeeze"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--variant", "v2"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--device", "tpu"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--precision", "f16"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--decoder", "huge"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--color-fix", "sepia"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--sparse-ratio", "-1"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--sparse-ratio", "some"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--local-range", "0"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--local-window", "open"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--kv-chunks", "0"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--seed", "-1"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--threads", "-1"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--crf", "x"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--quiet", "--json"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--turbo"},
+      {"verify"},
+      {"verify", "set", "--precision", "auto"},
+      {"convert", "folder"},
+      {"bench", "--size", "big"},
+      {"bench", "--model", "nano", "--config", "nano"}};
+  for (const std::vector<std::string>& arguments : wrong) {
+    const ProgramResult result = run(arguments);
+    std::string line;
+    for (const std::string& word : arguments) line += word + " ";
+    EXPECT_EQ(result.status, 2) << line << result.err;
+    EXPECT_EQ(result.error_lines(), 1) << line << result.err;
+    EXPECT_EQ(result.err.rfind("flashvsr: ", 0), 0u) << result.err;
+    EXPECT_EQ(result.out, "");
+  }
+  EXPECT_TRUE(files().empty());
+}
+
+TEST_F(Commands, HelpNamesEveryOption) {
+  const ProgramResult help = run({"upscale", "--help"});
+  EXPECT_EQ(help.status, 0);
+  for (const char* option :
+       {"--scale",   "--size",      "--fit",          "--model",       "--variant",      "--device",    "--precision",
+        "--decoder", "--color-fix", "--sparse-ratio", "--local-range", "--local-window", "--kv-chunks", "--seed",
+        "--threads", "--codec",     "--crf",          "--overwrite",   "--quiet",        "--json"}) {
+    EXPECT_NE(help.out.find(option), std::string::npos) << option;
+  }
+  const ProgramResult version = run({"--version"});
+  EXPECT_EQ(version.status, 0);
+  EXPECT_EQ(version.out.rfind("flashvsr ", 0), 0u) << version.out;
+}
+
+TEST_F(Commands, ConvertPacksOnceAndCarriesTheVariant) {
+  const std::vector<std::string> pack{"convert", golden_set("v1").string(), "-o", "model.safetensors"};
+  ProgramResult result = run(pack);
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(files(), std::vector<std::string>{"model.safetensors"});
+  result = run(pack);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.error_lines(), 1) << result.err;
+  result = run({"convert", golden_set("v1").string(), "-o", "model.safetensors", "--overwrite"});
+  EXPECT_EQ(result.status, 0) << result.err;
+
+  result = run({"info", "./model.safetensors", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const json model = json::parse(result.out)["model"];
+  EXPECT_EQ(model["variant"], "v1");
+  EXPECT_EQ(model["dit"]["dim"], 256);
+  EXPECT_EQ(model["dit"]["layers"], 2);
+  EXPECT_EQ(model["decoders"]["full"], true);
+}
+
+TEST_F(Commands, ConvertRefusesAContradiction) {
+  const ProgramResult result =
+      run({"convert", golden_set("v1").string(), "-o", "model.safetensors", "--variant", "v1.1"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.error_lines(), 1) << result.err;
+  EXPECT_TRUE(files().empty());
+}
+
+TEST_F(Commands, InfoDescribesTheBuild) {
+  const ProgramResult result = run({"info", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const json report = json::parse(result.out);
+  EXPECT_TRUE(report["build"]["onednn"].is_boolean());
+  EXPECT_TRUE(report["build"]["ffmpeg"].is_boolean());
+  EXPECT_GE(report["processor"]["threads"], 1);
+  EXPECT_EQ(report["devices"][0]["name"], "cpu");
+  EXPECT_EQ(report["devices"][0]["available"], true);
+  EXPECT_EQ(run({"info"}).status, 0);
+  const ProgramResult unknown = run({"info", "colossal"});
+  EXPECT_EQ(unknown.status, 1);
+  EXPECT_EQ(unknown.error_lines(), 1) << unknown.err;
+}
+
+TEST_F(Commands, BenchMeasuresARandomModelOfAnySize) {
+  std::ofstream(path("tiny.json")) << R"({"dim": 128, "num_heads": 1, "ffn_dim": 128, "num_layers": 1, "text_dim": 16,
+    "text_tokens": 4, "freq_dim": 32, "lq_hidden": [8, 16], "tc_channels": [8, 8, 8, 8], "variant": "v1.1"})";
+  const ProgramResult result = run({"bench", "--config", "tiny.json", "--size", "256x128", "--frames", "25", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const json report = json::parse(result.out);
+  EXPECT_EQ(report["frames"], 25);
+  EXPECT_GT(report["fps"], 0);
+  EXPECT_GT(report["linear_gflop_per_s"], 0);
+  EXPECT_GT(report["convolution_gflop_per_s"], 0);
+  ASSERT_EQ(report["networks"].size(), 3u);
+  // LR projector: conv1 768 -> 8 and conv2 8 -> 16 with 4x3x3 taps and the linear, once per latent of 16 x 8 tokens.
+  // 25 frames need F = 33: clips of 8 latents, and clip 0 runs conv1 alone.
+  const double tokens = 16 * 8;
+  const double conv1 = 2 * 2 * tokens * 768 * 8 * 36, conv2 = 2 * tokens * 8 * 16 * 36, linear = 2 * tokens * 16 * 128;
+  const double expected = (9 * conv1 + 8 * (conv2 + linear)) / 25 * 1e-9;
+  EXPECT_NEAR(report["networks"][0]["gflop_per_frame"].get<double>(), expected, 1e-6 * expected);
+  EXPECT_GT(report["peak_process_bytes"], 0);
+}
+
+}  // namespace
+}  // namespace flashvsr::cli::test
