@@ -23,7 +23,7 @@ struct TokenCase {
 const std::vector<TokenCase>& token_cases() {
   static const std::vector<TokenCase> cases{
       {{.latents = 2, .rows = 8, .columns = 8, .first_latent = 0, .heads = 1}, 128},
-      {{.latents = 6, .rows = 16, .columns = 24, .first_latent = 0, .heads = 2}, 64},
+      {{.latents = 6, .rows = 8, .columns = 24, .first_latent = 0, .heads = 2}, 64},
       {{.latents = 2, .rows = 24, .columns = 8, .first_latent = 6, .heads = 3}, 32},
       {{.latents = 4, .rows = 8, .columns = 16, .first_latent = 1000000, .heads = 2}, 128},
       {{.latents = 2, .rows = 16, .columns = 8, .first_latent = 3, .heads = 2}, 8},

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -70,9 +71,11 @@ double worst_error(const Tensor& result, const Tensor& expected, const Tensor* s
 Tensor random_tensor(const Shape& shape, std::uint64_t seed, float scale, float offset) {
   Tensor result = allocate_host(shape, DType::f32);
   auto* values = result.mutable_data<float>();
-  for (std::int64_t i = 0; i < result.elements(); ++i) {
+  for (std::int64_t i = 0; i < result.elements(); i += 4) {
     const noise::Quad quad = noise::gaussian(seed, static_cast<std::uint32_t>(i / 4), 0, 0, 0);
-    values[i] = quad.values[i % 4] * scale + offset;
+    for (std::int64_t j = i; j < std::min(i + 4, result.elements()); ++j) {
+      values[j] = quad.values[j - i] * scale + offset;
+    }
   }
   return result;
 }
