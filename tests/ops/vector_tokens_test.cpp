@@ -73,7 +73,7 @@ TEST(VectorTokens, SplitQkvEqualsReference) {
   struct Case {
     std::int64_t heads, head_dim, first_latent;
   };
-  for (const Case& c : {Case{2, 128, 0}, Case{12, 128, 1'000'000}, Case{1, 8, 6}, Case{3, 20, 4}, Case{2, 6, 2},
+  for (const Case& c : {Case{2, 128, 0}, Case{4, 128, 1000000}, Case{1, 8, 6}, Case{3, 20, 4}, Case{2, 6, 2},
                         Case{1, 256, 10}, Case{5, 2, 0}}) {
     SCOPED_TRACE(c.head_dim);
     for (const DType type : {DType::f32, DType::bf16}) {

@@ -38,6 +38,15 @@ class VectorOperations : public ReferenceOperations {
   Tensor do_soft_clamp(const Tensor& x, float limit) override;
   Tensor do_clamp(const Tensor& x, float low, float high) override;
 
+  Tensor do_resize_bicubic(const Tensor& frames, std::int64_t height, std::int64_t width) override;
+  Tensor do_pad_edge(const Tensor& frames, std::int64_t height, std::int64_t width) override;
+  Tensor do_space_to_depth(const Tensor& frames, std::int64_t spatial, std::int64_t temporal,
+                           float soft_clamp) override;
+  Tensor do_to_bytes(const Tensor& video) override;
+  Tensor do_to_video(const Tensor& frames) override;
+  Tensor do_adain(const Tensor& video, const Tensor& reference) override;
+  Tensor do_wavelet(const Tensor& video, const Tensor& reference) override;
+
   Tensor do_channel_rms_norm(const Tensor& x, const Parameter& gamma, Activation activation) override;
   Tensor do_layer_norm(const Tensor& x, const Parameter& weight, const Parameter& bias) override;
   Tensor do_layer_norm_modulated(const Tensor& x, const Tensor& scale, const Tensor& shift) override;
@@ -49,6 +58,8 @@ class VectorOperations : public ReferenceOperations {
                              const TokenGrid& grid) override;
   Query do_append_qkv(KvCache& cache, std::size_t layer, const Tensor& qkv, const Parameter& norm_q,
                       const Parameter& norm_k, const TokenGrid& grid) override;
+  Tensor do_block_scores(const Tensor& q_means, const KeyValueView& keys, const TokenGrid& grid,
+                         const Locality& locality) override;
   Tensor do_sparse_attention(const Tensor& q, const KeyValueView& keys, const BlockMask& mask,
                              std::int64_t heads) override;
   Tensor do_attention(const Tensor& q, const Tensor& k, const Tensor& v, std::int64_t heads) override;

@@ -88,6 +88,27 @@ void channel_rms_norm(const void* from, const float* gamma, std::int64_t rows, s
   }
 }
 
+// Scores of blocks decide which are kept: a double's error does not move them.
+double dot(const float* a, const float* b, std::int64_t count) {
+  constexpr int kHalf = kLanes / 2, kChains = 4;
+  typedef float HalfF32 __attribute__((vector_size(kHalf * 4)));
+  typedef double F64 __attribute__((vector_size(kHalf * 8)));
+  F64 sums[kChains] = {};
+  std::int64_t i = 0;
+  for (; i + kChains * kHalf <= count; i += kChains * kHalf) {
+#pragma GCC unroll 4
+    for (int chain = 0; chain < kChains; ++chain) {
+      sums[chain] += __builtin_convertvector(load<HalfF32>(a + i + chain * kHalf), F64) *
+                     __builtin_convertvector(load<HalfF32>(b + i + chain * kHalf), F64);
+    }
+  }
+  const F64 all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  double sum = 0;
+  for (int lane = 0; lane < kHalf; ++lane) sum += all[lane];
+  for (; i < count; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return sum;
+}
+
 // ------------------------------------------------------------------------------------------------------- q, k, v
 
 // Each channel's partner in its pair.
@@ -186,6 +207,7 @@ void add_rows(KernelTable& table) {
       .channel_rms_norm = {{channel_rms_norm<float, float>, channel_rms_norm<float, Bf16>},
                            {channel_rms_norm<Bf16, float>, channel_rms_norm<Bf16, Bf16>}},
       .split_qkv_block = {split_qkv_block<float>, split_qkv_block<Bf16>},
+      .dot = dot,
   };
 }
 

@@ -71,6 +71,8 @@ struct RowKernels {
   void (*channel_rms_norm[2][2])(const void* x, const float* gamma, std::int64_t rows, std::int64_t dim, bool with_silu,
                                  void* out);
   void (*split_qkv_block[2])(const QkvBlock& block);
+  // In double.
+  double (*dot)(const float* a, const float* b, std::int64_t count);
 };
 
 // Of runs of `count` values. Single indices: the type of input and output; add: types of a (and the result) and b.
@@ -87,10 +89,81 @@ struct ElementwiseKernels {
   void (*clamp[2])(const void* x, float low, float high, std::int64_t count, void* out);
 };
 
+// ---------------------------------------------------------------------------------------------------------- frames
+
+// Bits behind the point of the weights of resampling.
+inline constexpr int kResampleBits = 22;
+
+// Pixels are interleaved RGB. Output column x is the sum of weights[x * weight_stride + i] times input column
+// first[x] + i, i < count[x].
+struct ColumnResampling {
+  const std::uint8_t* in = nullptr;  // [rows, in_width, 3]
+  std::int64_t rows = 0, in_width = 0, out_width = 0;
+  const std::int64_t *first = nullptr, *count = nullptr;
+  const std::int32_t* weights = nullptr;
+  std::int64_t weight_stride = 0;
+  std::uint8_t* out = nullptr;  // [rows, out_width, 3]
+  std::uint8_t* scratch = nullptr;
+};
+
+// A row of patches of side x side pixels of several frames, every byte looked up in a table of 256 elements: [columns]
+// [channels][frames][side][side].
+struct BytePatches {
+  const std::uint8_t* in = nullptr;  // the first patch of the first frame
+  std::int64_t columns = 0, channels = 0, frames = 0, side = 0;
+  std::int64_t frame_stride = 0, row_stride = 0;
+  const void* table = nullptr;
+  void* out = nullptr;
+};
+
+struct FrameKernels {
+  // Sum of `taps` rows, `stride` bytes apart, rounded and clipped to bytes.
+  void (*resample_row)(const std::uint8_t* in, std::int64_t stride, const std::int32_t* weights, std::int64_t taps,
+                       std::int64_t count, std::uint8_t* out);
+  void (*resample_columns)(const ColumnResampling& resampling);
+  std::size_t (*resample_scratch)(std::int64_t in_width, std::int64_t out_width);
+  void (*to_bytes[2])(const void* x, std::int64_t count, std::uint8_t* out);
+  void (*to_video)(const std::uint8_t* x, std::int64_t count, float* out);
+  void (*byte_patches[2])(const BytePatches& patches);
+};
+
+// Sums of values and of their squares of the three channels.
+struct Moments {
+  double sums[3] = {}, squares[3] = {};
+};
+
+struct ChannelMatch {
+  float means[3], scales[3], targets[3];
+};
+
+// Rows [top, bottom) and columns [left, right) of a frame [height, width, 3]: result = video + low(reference - video),
+// clipped to [-1, 1]; the low band being linear, these are the high bands of the video and the low band of the
+// reference.
+struct WaveletTile {
+  const float* video = nullptr;
+  const std::uint8_t* reference = nullptr;
+  std::int64_t height = 0, width = 0;
+  std::int64_t top = 0, bottom = 0, left = 0, right = 0;
+  float* out = nullptr;
+  float* scratch = nullptr;
+};
+
+struct ColorKernels {
+  // Adds to the moments. Bytes: at most 2^15 pixels a call.
+  void (*value_moments)(const float* x, std::int64_t pixels, Moments& moments);
+  void (*byte_moments)(const std::uint8_t* x, std::int64_t pixels, Moments& moments);
+  // (x - mean) * scale + target, clipped to [-1, 1].
+  void (*match_channels)(const float* x, std::int64_t pixels, const ChannelMatch& match, float* out);
+  std::size_t (*wavelet_scratch)(const WaveletTile& tile);
+  void (*wavelet)(const WaveletTile& tile);
+};
+
 struct KernelTable {
   AttentionKernels attention_f32, attention_bf16;
   RowKernels rows;
   ElementwiseKernels elementwise;
+  FrameKernels frames;
+  ColorKernels color;
 };
 
 // The table of an available level.
@@ -102,6 +175,8 @@ const KernelTable& table_for(Isa isa);
   void add_attention(KernelTable& table);   \
   void add_rows(KernelTable& table);        \
   void add_elementwise(KernelTable& table); \
+  void add_frames(KernelTable& table);      \
+  void add_color(KernelTable& table);       \
   }
 FLASHVSR_KERNELS_OF(baseline)
 #if defined(__x86_64__)

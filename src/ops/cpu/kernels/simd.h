@@ -97,6 +97,7 @@ struct Whole {
   FLASHVSR_INLINE void store(Element* to, F32 value) const {
     store_f32(to, value);
   }
+  FLASHVSR_INLINE void store(std::uint8_t* to, U8 value) const { FLASHVSR_ISA::store(to, value); }
 };
 struct Part {
   std::int64_t count;
@@ -112,6 +113,9 @@ struct Part {
     Element elements[kLanes];
     store_f32(elements, value);
     for (std::int64_t i = 0; i < count; ++i) to[i] = elements[i];
+  }
+  FLASHVSR_INLINE void store(std::uint8_t* to, U8 value) const {
+    for (std::int64_t i = 0; i < count; ++i) to[i] = value[i];
   }
 };
 

@@ -13,7 +13,7 @@ constexpr float kLog2e = 1.44269504f;
 template <bool Precise>
 FLASHVSR_INLINE F32 exp2_negative(F32 x) {
   constexpr float kRoundsToInteger = 12582912.0f;  // 1.5 * 2^23: integers fall into the lowest bits
-  const F32 clamped = max(splat(-125.0f), x);  // in this order NaN stays
+  const F32 clamped = max(splat(-125.0f), x);      // in this order NaN stays
   const F32 shifted = clamped + kRoundsToInteger;
   const F32 f = clamped - (shifted - kRoundsToInteger);
   F32 p;
