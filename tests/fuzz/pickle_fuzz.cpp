@@ -27,8 +27,8 @@ std::uint32_t crc32(const std::string& bytes) {
 void add(std::string& file, std::string& directory, const std::string& name, const std::string& data) {
   const std::string common = little(0, 2) + little(0, 2) + little(0, 4) + little(crc32(data), 4) +
                              little(data.size(), 4) + little(data.size(), 4) + little(name.size(), 2) + little(0, 2);
-  directory +=
-      little(0x02014b50, 4) + little(20, 2) + little(20, 2) + common + little(0, 10) + little(file.size(), 4) + name;
+  directory += little(0x02014b50, 4) + little(20, 2) + little(20, 2) + common + std::string(10, '\0') +
+               little(file.size(), 4) + name;
   file += little(0x04034b50, 4) + little(20, 2) + common + name + data;
 }
 
