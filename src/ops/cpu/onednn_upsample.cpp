@@ -104,18 +104,19 @@ std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Par
 
   // Two convolutions (result columns 0 and 1 modulo 2) of the source rows of a band for one row phase.
   struct Step {
-    std::int64_t first_row, rows;  // of the source; the result has as many rows as the band
+    std::int64_t first_row, rows;  // of the source, relative to the band; of each half of the result
     std::array<std::shared_ptr<const onednn::Product>, 2> products;
   };
   const auto make_step = [&](std::int64_t band, std::int64_t row_phase) {
     const std::int64_t begin = band * rows, end = std::min(height, begin + rows);
     const std::int64_t first = begin - 1 + row_phase, last = end + row_phase;  // exclusive
-    Step step{std::max<std::int64_t>(first, 0), end - begin, {}};
+    const std::int64_t clipped = std::max<std::int64_t>(first, 0);
+    Step step{clipped - begin, end - begin, {}};
     for (std::int64_t column_phase = 0; column_phase < 2; ++column_phase) {
       step.products[static_cast<std::size_t>(column_phase)] =
           engine_->convolution({.type = product_type_,
                                 .output = results[0].dtype(),
-                                .height = std::min(last, height) - step.first_row,
+                                .height = std::min(last, height) - clipped,
                                 .width = width,
                                 .in = in,
                                 .out = out,
@@ -129,19 +130,24 @@ std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Par
     }
     return step;
   };
-  // Steps by band and row phase, weights by band, frame and phase: shapes differ only at the edges.
-  std::vector<Step> steps;
-  std::vector<const void*> weights;
+  // Zeros lie above the first band and below the last, which may have fewer rows; the others are alike.
+  struct Plan {
+    std::array<Step, 2> steps;         // by row phase
+    std::vector<const void*> weights;  // by frame and phase
+  };
   std::size_t scratch_bytes = 0;
-  for (std::int64_t band = 0; band < bands; ++band) {
-    for (std::int64_t row_phase = 0; row_phase < 2; ++row_phase) steps.push_back(make_step(band, row_phase));
+  const auto make_plan = [&](std::int64_t band) {
+    Plan plan{{make_step(band, 0), make_step(band, 1)}, {}};
     for (std::int64_t part = 0; part < frames * kPhases; ++part) {
-      const Step& step = steps[static_cast<std::size_t>(2 * band + part / 2 % 2)];
+      const Step& step = plan.steps[static_cast<std::size_t>(part / 2 % 2)];
       const onednn::Product& product = *step.products[static_cast<std::size_t>(part % 2)];
-      weights.push_back(merged_weights(conv.weight, grow, frames, part)(&product.weights));
+      plan.weights.push_back(merged_weights(conv.weight, grow, frames, part)(&product.weights));
       scratch_bytes = std::max(scratch_bytes, aligned(product.scratchpad_bytes()));
     }
-  }
+    return plan;
+  };
+  const Plan first_plan = make_plan(0), last_plan = make_plan(bands - 1);
+  const Plan inner_plan = make_plan(std::min<std::int64_t>(1, bands - 1));
 
   const std::size_t out_pixel = static_cast<std::size_t>(out) * size_of(results[0].dtype());
   const std::size_t out_row = static_cast<std::size_t>(width) * out_pixel;
@@ -151,14 +157,15 @@ std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Par
   std::atomic<std::int64_t> next{0};
   const auto run_item = [&](std::int64_t item, std::byte* buffer) {
     const std::int64_t image = item / bands, band = item % bands;
+    const Plan& plan = band == 0 ? first_plan : band + 1 == bands ? last_plan : inner_plan;
     for (std::int64_t part = 0; part < frames * kPhases; part += 2) {
       const std::int64_t row_phase = part / 2 % 2;
-      const Step& step = steps[static_cast<std::size_t>(2 * band + row_phase)];
+      const Step& step = plan.steps[static_cast<std::size_t>(row_phase)];
       for (std::size_t column_phase = 0; column_phase < 2; ++column_phase) {
-        const std::int64_t offset = ((image * height + step.first_row) * width * in) * pixel_bytes;
+        const std::int64_t offset = (image * height + band * rows + step.first_row) * width * in * pixel_bytes;
         engine_->run(*step.products[column_phase],
                      {.source = static_cast<const std::byte*>(source.raw()) + offset,
-                      .weights = weights[static_cast<std::size_t>(band * frames * kPhases + part) + column_phase],
+                      .weights = plan.weights[static_cast<std::size_t>(part) + column_phase],
                       .bias = bias,
                       .result = buffer + column_phase * half_bytes,
                       .scratchpad = buffer + 2 * half_bytes});
