@@ -25,6 +25,7 @@ struct BenchOptions {
   std::string model, variant, config, size = "1280x720";
   bool random_weights = false, full_decoder = false, json = false;
   std::int64_t frames = 37;
+  int repeat = 1;
   BackendOptions backend;
 };
 
@@ -95,6 +96,7 @@ int bench(const BenchOptions& options) {
   const BenchSettings settings{.output = *parse_size(options.size),
                                .scale = files.config.scale,
                                .frames = options.frames,
+                               .repeat = options.repeat,
                                .full_decoder = options.full_decoder};
   const stream::Networks networks(*operations, std::move(files));
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -146,6 +148,9 @@ Command add_bench_command(CLI::App& program) {
       ->capture_default_str();
   command->add_option("--frames", options->frames, "Frames to upscale; the first chunk gives 21, each later one 8")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--repeat", options->repeat, "Runs; the least time of each part counts")
+      ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command->add_flag("--full-decoder", options->full_decoder, "The Wan VAE instead of the tiny decoder");
   add_backend_options(*command, options->backend, {"auto", "f32", "bf16"});

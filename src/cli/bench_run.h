@@ -15,6 +15,8 @@ struct BenchSettings {
   Size output;
   std::int64_t scale = 4;
   std::int64_t frames = 37;
+  // Times of parts and of the whole are the least of so many runs: other programs disturb them.
+  int repeat = 1;
   bool full_decoder = false;
 };
 
@@ -46,7 +48,8 @@ struct BenchResult {
   std::size_t backend_peak_bytes = 0;
 };
 
-// Upscales a moving test picture twice: first with the profile on, which also prepares weights, then without.
+// Upscales a moving test picture: one frame to warm up (weights are prepared at their first use), then `repeat` times
+// all frames with the profile on, and as often with it off.
 BenchResult run_bench(const stream::Networks& networks, const BenchSettings& settings, const MachineRates& rates);
 
 // VmHWM: the most memory that the process has had, in bytes; 0 where the system does not say.

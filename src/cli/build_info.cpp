@@ -4,11 +4,8 @@
 #include "core/threads.h"
 #include "flashvsr/flashvsr.h"
 #include "ops/backend.h"
-#include "stream/model_search.h"
-#include "weights/model_files.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -67,21 +64,6 @@ ordered_json build_information() {
   report["processor"] = {{"threads", available_threads()}, {"features", processor_features()}};
   report["devices"] = {describe_device("cpu", ops::Device::cpu), describe_device("cuda", ops::Device::cuda)};
   return report;
-}
-
-std::vector<std::string> installed_models() {
-  std::vector<std::string> models;
-  for (const std::filesystem::path& folder : stream::model_folders()) {
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-      const bool packed = entry.path().extension() == ".safetensors" && entry.is_regular_file(error);
-      const bool published = std::filesystem::exists(entry.path() / weights::kDitFile, error);
-      if (packed || published) models.push_back(entry.path().lexically_normal().string());
-    }
-  }
-  std::sort(models.begin(), models.end());
-  models.erase(std::unique(models.begin(), models.end()), models.end());
-  return models;
 }
 
 }  // namespace flashvsr::cli

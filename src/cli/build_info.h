@@ -12,9 +12,6 @@ namespace flashvsr::cli {
 //  "devices": [{name, available, precision or reason}]}
 nlohmann::ordered_json build_information();
 
-// Paths of the models that a name would find: packed files and folders of published files.
-std::vector<std::string> installed_models();
-
 // Instruction sets that matter to the engine and that this processor has: "avx2", "avx512_bf16", ...
 std::vector<std::string> processor_features();
 

@@ -101,7 +101,8 @@ void print_all(const ordered_json& report) {
 
 int info(const InfoOptions& options) {
   ordered_json report = build_information();
-  report["models"] = installed_models();
+  report["models"] = ordered_json::array();
+  for (const std::filesystem::path& path : stream::installed_models()) report["models"].push_back(path.string());
   if (!options.model.empty()) report["model"] = describe_model(options);
   if (options.json) {
     fmt::print("{}\n", report.dump(2));

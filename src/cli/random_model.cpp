@@ -114,7 +114,7 @@ void make_decoder(const weights::ModelConfig& config, Maker& make, WeightMap& we
     make.layer(weights, fmt::format("decoder.{}.conv", stage.grow), {stage.frames * c, c, 1, 1}, false);
     make.layer(weights, fmt::format("decoder.{}", stage.conv), {stage.next, c, 3, 3}, false);
   }
-  make.layer(weights, "decoder.24", {c3, c3, 3, 3});
+  make.layer(weights, "decoder.24", {c3, c3, 3, 3}, false);
   make.layer(weights, "decoder.26", {3, c3, 3, 3});
 }
 

@@ -1,11 +1,13 @@
 #include "stream/model_search.h"
 
 #include "core/error.h"
+#include "weights/model_files.h"
 
 #include <dlfcn.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <sstream>
 
 namespace flashvsr::stream {
@@ -38,6 +40,11 @@ bool is_path(const std::string& name) {
   return name.find('/') != std::string::npos || name == "." || name == ".." || name.ends_with(kPackedSuffix);
 }
 
+// "nano" of nano.safetensors and of the folder nano.
+std::string name_of_model(const fs::path& path) {
+  return path.extension() == kPackedSuffix ? path.stem().string() : path.filename().string();
+}
+
 }  // namespace
 
 std::vector<fs::path> model_folders() {
@@ -61,6 +68,23 @@ std::vector<fs::path> model_folders() {
   return unique;
 }
 
+std::vector<fs::path> installed_models() {
+  std::map<std::string, fs::path> by_name;
+  for (const fs::path& folder : model_folders()) {
+    std::error_code error;
+    for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+      const fs::path& path = entry->path();
+      std::error_code ignored;  // what cannot be looked at is no model
+      const bool packed = path.extension() == kPackedSuffix && fs::is_regular_file(path, ignored);
+      const bool published = fs::is_regular_file(path / weights::kDitFile, ignored);
+      if (packed || published) by_name.emplace(name_of_model(path), path);
+    }
+  }
+  std::vector<fs::path> models;
+  for (auto& [name, path] : by_name) models.push_back(std::move(path));
+  return models;
+}
+
 fs::path find_model(const std::string& name) {
   if (name.empty()) fail(ErrorCode::invalid_argument, "the model's name is empty: give a name, a file or a folder");
   std::error_code error;
@@ -75,11 +99,14 @@ fs::path find_model(const std::string& name) {
     if (fs::is_directory(published, error)) return published;
   }
   if (fs::exists(name, error)) return name;
-  std::vector<std::string> looked;
+  std::vector<std::string> looked, installed;
   for (const fs::path& folder : folders) looked.push_back(folder.string());
+  for (const fs::path& model : installed_models()) installed.push_back(name_of_model(model));
   fail(ErrorCode::io,
-       "model \"{0}\" is not installed: no {0}{1} in {2}: put it there, set FLASHVSR_MODEL_PATH, or give a path", name,
-       kPackedSuffix, fmt::join(looked, ", "));
+       "model \"{0}\" is not installed (installed: {3}): no {0}{1} in {2}: put it there, set FLASHVSR_MODEL_PATH, or "
+       "give a path",
+       name, kPackedSuffix, fmt::join(looked, ", "),
+       installed.empty() ? "none" : fmt::format("{}", fmt::join(installed, ", ")));
 }
 
 }  // namespace flashvsr::stream
