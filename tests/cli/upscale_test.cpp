@@ -218,16 +218,11 @@ TEST_F(Upscale, BadInputsGiveOneLineAndLeaveNothing) {
 
 TEST_F(Upscale, AFullDiskLeavesNothing) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
-  // Standard output on a full device: every write fails.
-  const int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
-  ASSERT_GE(full, 0);
-  const int saved = dup(STDOUT_FILENO);
+  // Every write to it fails.
   std::ofstream(path("in.y4m"), std::ios::binary) << make_y4m(17, 13, 3);
   const std::string shell = "'" FLASHVSR_BINARY_DIR "/flashvsr' upscale '" + path("in.y4m").string() +
                             "' -o - --quiet --model '" + model_ + "' > /dev/full 2> '" + path("err").string() + "'";
   const int status = std::system(shell.c_str());
-  close(full);
-  close(saved);
   EXPECT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 1);
   const std::string error = read(path("err"));
@@ -239,6 +234,7 @@ TEST_F(Upscale, UnknownModelsListWhatExists) {
   const ProgramResult result = run({"upscale", "in.y4m", "-o", "out.y4m", "--model", "colossal"});
   expect_one_line(result, {"in.y4m"});
   EXPECT_NE(result.err.find("colossal"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("installed: nano"), std::string::npos) << result.err;
 }
 
 TEST_F(Upscale, RawFoldersNeedAVariant) {
@@ -279,15 +275,11 @@ TEST_F(Upscale, CtrlCStopsCleanly) {
 }
 
 TEST_F(Upscale, ALostReaderIsAnError) {
-  int ends[2];
-  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
-  close(ends[0]);
   std::ofstream(path("in.y4m"), std::ios::binary) << make_y4m(64, 64, 30);
   const std::string shell = "{ '" FLASHVSR_BINARY_DIR "/flashvsr' upscale '" + path("in.y4m").string() +
                             "' -o - --quiet --model '" + model_ + "' 2> '" + path("err").string() + "'; echo $? > '" +
                             path("status").string() + "'; } | true";
   EXPECT_EQ(std::system(shell.c_str()), 0);
-  close(ends[1]);
   EXPECT_EQ(read(path("status")), "1\n");
   const std::string error = read(path("err"));
   EXPECT_EQ(std::count(error.begin(), error.end(), '\n'), 1) << error;
