@@ -150,7 +150,7 @@ double mean_difference(const Frame& a, const Frame& b) {
 
 VideoInfo plain_source(int width, int height) {
   VideoInfo info;
-  info.kind = SourceKind::folder;
+  info.kind = SourceKind::y4m;
   info.width = width;
   info.height = height;
   info.color_assumed = {ColorMatrix::rgb, ColorRange::full, ColorPrimaries::bt709, ColorTransfer::srgb};

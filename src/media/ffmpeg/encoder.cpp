@@ -106,6 +106,21 @@ std::vector<const AVCodec*> requested_encoders(const AVOutputFormat& container, 
   return codecs;
 }
 
+// Whether a codec holds odd sizes with subsampled chroma. Others refuse them (H.264, HEVC) or spoil the last column
+// (ProRes).
+bool rounds_chroma_up(AVCodecID codec) {
+  switch (codec) {
+    case AV_CODEC_ID_VP8:
+    case AV_CODEC_ID_VP9:
+    case AV_CODEC_ID_AV1:
+    case AV_CODEC_ID_FFV1:
+    case AV_CODEC_ID_MPEG4:
+    case AV_CODEC_ID_MJPEG:
+    case AV_CODEC_ID_THEORA: return true;
+    default: return false;
+  }
+}
+
 // Formats that an encoder may write, the one we would like best first.
 std::vector<AVPixelFormat> pixel_formats(const AVCodec& codec, int width, int height) {
   std::vector<AVPixelFormat> order = {
@@ -125,10 +140,11 @@ std::vector<AVPixelFormat> pixel_formats(const AVCodec& codec, int width, int he
     bool supported = codec.pix_fmts == nullptr;
     for (const AVPixelFormat* f = codec.pix_fmts; !supported && f != nullptr && *f != AV_PIX_FMT_NONE; ++f)
       supported = *f == format;
-    if (!supported) continue;
-    // H.264 and HEVC crop in whole chroma samples only; the other codecs hold odd sizes by rounding chroma up.
+    // JPEG is full range; the other formats are listed for an unofficial variant.
+    const std::string_view format_name = pixel_format_name(format);
+    if (!supported || (codec.id == AV_CODEC_ID_MJPEG && !format_name.starts_with("yuvj"))) continue;
     const AVPixFmtDescriptor& layout = *av_pix_fmt_desc_get(format);
-    const bool whole = (codec.id != AV_CODEC_ID_H264 && codec.id != AV_CODEC_ID_HEVC) ||
+    const bool whole = rounds_chroma_up(codec.id) ||
                        (width % (1 << layout.log2_chroma_w) == 0 && height % (1 << layout.log2_chroma_h) == 0);
     if (whole) result.push_back(format);
   }
@@ -202,7 +218,7 @@ void set_speed(AVCodecContext& context, int threads) {
     // It writes to standard error by itself, and listens to nothing but this.
     static std::once_flag once;
     std::call_once(once, [] { setenv("SVT_LOG", "1", 0); });
-  } else if (name == "prores_ks") {
+  } else if (name == "prores_ks" && context.pix_fmt == AV_PIX_FMT_YUV422P10) {
     set("profile", "hq");
   }
 }
@@ -226,10 +242,14 @@ bool counts_frames(AVCodecID codec) {
   }
 }
 
-bool may_hold(const AVCodec& codec, int width, int height) {
-  // SVT-AV1 rounds odd sizes and refuses small ones.
-  return std::string_view(codec.name) != "libsvtav1" ||
-         (width % 2 == 0 && height % 2 == 0 && width >= 64 && height >= 64);
+// Empty if the encoder may be tried with this size, else why not.
+std::string size_problem(const AVCodec& codec, int width, int height) {
+  const std::string_view name = codec.name;
+  if (name == "libsvtav1" && (width % 2 != 0 || height % 2 != 0 || width < 64 || height < 64))
+    return "it takes even sizes from 64x64";
+  // Below the size of its blocks it writes past the end of its memory.
+  if (name == "libx265" && (width < 64 || height < 64)) return "it takes sizes from 64x64";
+  return {};
 }
 
 OpenedEncoder try_open(const AVCodec& codec, AVPixelFormat format, const AVOutputFormat& container,
@@ -307,9 +327,12 @@ OpenedEncoder open_encoder(const AVOutputFormat& container, const std::string& p
   const std::vector<const AVCodec*> codecs = settings.codec.empty()
                                                  ? default_encoders(container, path, notes)
                                                  : requested_encoders(container, path, settings.codec);
-  std::string reason = "no encoder and pixel format holds this size";
+  std::string reason = "none of its pixel formats holds this size";
   for (const AVCodec* codec : codecs) {
-    if (!may_hold(*codec, settings.width, settings.height)) continue;
+    if (const std::string problem = size_problem(*codec, settings.width, settings.height); !problem.empty()) {
+      reason = problem;
+      continue;
+    }
     for (const AVPixelFormat format : pixel_formats(*codec, settings.width, settings.height)) {
       int code = 0;
       std::vector<std::string> attempt_notes;

@@ -114,6 +114,12 @@ void fail_to_write(const std::string& path, int code) {
 
 int codec_threads(int setting) { return std::clamp(setting > 0 ? setting : available_threads(), 1, 16); }
 
+void check_picture_size(const std::string& path, std::int64_t width, std::int64_t height) {
+  if (width > kMaxDimension || height > kMaxDimension || width * height > kMaxPixels)
+    fail(ErrorCode::unsupported, "{}: frames of {}x{} are too large: at most {} million pixels are supported", path,
+         width, height, kMaxPixels / 1'000'000);
+}
+
 InputFormat open_input(const std::string& path) {
   capture_messages();
   clear_message();
@@ -125,7 +131,9 @@ InputFormat open_input(const std::string& path) {
   if (code < 0) fail_to_read(path, "is not a video that can be read", code);
   InputFormat input(context);
 
-  // The headers are read by decoders of their own: the limit has to reach those too.
+  for (unsigned i = 0; i < input->nb_streams; ++i)
+    check_picture_size(path, input->streams[i]->codecpar->width, input->streams[i]->codecpar->height);
+  // The first packets are read by decoders of their own: the limit has to reach those too.
   std::vector<AVDictionary*> limits(input->nb_streams, nullptr);
   for (AVDictionary*& limit : limits) av_dict_set_int(&limit, "max_pixels", kMaxPixels, 0);
   code = avformat_find_stream_info(input.get(), limits.data());

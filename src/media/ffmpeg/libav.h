@@ -75,6 +75,9 @@ std::string describe_code(int code);
 // How many threads a codec shall use: FFmpeg's default grows without bound on large machines.
 int codec_threads(int setting);
 
+// Throws Error(unsupported) for pictures that no memory should be spent on.
+void check_picture_size(const std::string& path, std::int64_t width, std::int64_t height);
+
 // Opens a local file (never a URL) and reads its headers.
 InputFormat open_input(const std::string& path);
 

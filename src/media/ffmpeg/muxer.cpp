@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <new>
+#include <string>
 #include <string_view>
 
 namespace flashvsr::media {
@@ -16,6 +17,13 @@ constexpr int kBufferBytes = 1 << 18;
 bool is_refused(std::string_view name) {
   return name == "gif" || name == "apng" || name == "image2" || name == "image2pipe" || name == "webp" ||
          name == "null";
+}
+
+// Ticks per second: a multiple of those of the video, fine enough for the sound too.
+int movie_clock(AVRational video) {
+  int ticks = video.den;
+  while (ticks < 10'000) ticks *= 2;
+  return ticks;
 }
 
 const AVOutputFormat& container_for(const std::string& path) {
@@ -90,8 +98,11 @@ AVStream& Muxer::add_stream() {
 void Muxer::write_header() {
   Options options;
   const std::string_view name = format().name;
+  require(context_->nb_streams > 0, "{}: a container without streams", path());
   if (name == "mp4" || name == "mov" || name == "ipod")
     options.set("movflags", file_.seekable() ? "+faststart+write_colr" : "+write_colr");
+  // Edit lists, which hold when a stream starts, count in the clock of the movie: milliseconds are too coarse.
+  options.set("movie_timescale", std::to_string(movie_clock(context_->streams[0]->time_base)));
   clear_message();
   const int code = avformat_write_header(context_.get(), options.get());
   if (code < 0 || io_error_ != 0) fail_with(code);

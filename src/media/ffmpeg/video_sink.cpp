@@ -59,6 +59,7 @@ class VideoSink final : public FrameSink {
     const std::int64_t duration = frame.duration > 0 ? frame.duration : 1;
     picture->pts = encoder_time(frame.pts);
     picture->pict_type = AV_PICTURE_TYPE_NONE;
+    picture->quality = encoder_.context->global_quality;
     times_[picture->pts] = {frame.pts, duration};
     clear_message();
     const int code = avcodec_send_frame(encoder_.context.get(), picture.get());

@@ -92,10 +92,7 @@ class VideoSource final : public FrameSource {
   void open_decoder(const SourceSettings& settings) {
     const AVCodecParameters& parameters = *stream_->codecpar;
     info_.codec = avcodec_get_name(parameters.codec_id);
-    if (static_cast<std::int64_t>(parameters.width) * parameters.height > kMaxPixels ||
-        parameters.width > kMaxDimension || parameters.height > kMaxDimension)
-      fail(ErrorCode::unsupported, "{}: frames of {}x{} are too large: at most {} million pixels are supported",
-           info_.path, parameters.width, parameters.height, kMaxPixels / 1'000'000);
+    check_picture_size(info_.path, parameters.width, parameters.height);
     const AVCodec* codec = avcodec_find_decoder(parameters.codec_id);
     if (codec == nullptr)
       fail(ErrorCode::unsupported, "{}: FFmpeg has no decoder for its video ({})", info_.path, info_.codec);
