@@ -1,34 +1,11 @@
-#include "op_cases.h"
 #include "vector_test_support.h"
 
 #include <cstdlib>
+#include <optional>
+#include <string>
 
 namespace flashvsr::ops::vector_test {
 namespace {
-
-// The cases that every back end is held against, without matrix products and convolutions: those are the reference's.
-std::vector<test::OpCase> vectorised_cases() {
-  std::vector<test::OpCase> cases;
-  for (auto&& some : {test::elementwise_cases(), test::frame_cases(), test::network_cases(), test::attention_cases()}) {
-    for (const test::OpCase& op_case : some) {
-      const auto begins = [&](const char* word) { return op_case.name.starts_with(word); };
-      if (!begins("linear") && !begins("conv") && !begins("upsample")) cases.push_back(op_case);
-    }
-  }
-  return cases;
-}
-
-TEST(VectorIsa, EveryLevelEqualsReference) {
-  const std::vector<test::OpCase> cases = vectorised_cases();
-  for (const Isa isa : available_isas()) {
-    SCOPED_TRACE(name_of(isa));
-    for (const DType type : {DType::f32, DType::bf16}) {
-      test::expect_equal_to_reference(
-          [isa](const CpuSettings& settings) { return std::make_unique<VectorOperations>(settings, isa); }, type,
-          cases);
-    }
-  }
-}
 
 class IsaVariable : public testing::Test {
  protected:

@@ -6,10 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <random>
 #include <string>
@@ -98,34 +99,36 @@ inline void expect_like_reference(DType compute, double tolerance, const Run& ru
   }
 }
 
-// Times are printed where FLASHVSR_TEST_TIMES is set; each is the least of several runs.
+// Times are printed where FLASHVSR_TEST_TIMES is set: processor time of one thread, the least of several runs, which
+// other work on the machine disturbs little.
 inline bool times_wanted() { return std::getenv("FLASHVSR_TEST_TIMES") != nullptr; }
 
-inline double seconds_of(const std::function<void()>& body, int runs) {
-  double least = 1e30;
-  for (int i = 0; i < runs; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    body();
-    least = std::min(least, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  }
-  return least;
+inline double processor_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// `amount` of work, in units of 1e9 of `unit` (GFLOP or GB). The body is given a back end with all cores.
+// `amount` of work, in units of 1e9 of `unit` (GFLOP or GB).
 inline void print_times(const std::string& what, DType compute, double amount, const std::string& unit,
                         const std::function<std::function<void()>(Operations&)>& prepare) {
   const auto print = [&](const std::string& who, Operations& operations, int runs) {
     const auto body = prepare(operations);
-    const double seconds = seconds_of(body, runs);
-    std::printf("%-28s %-4s %-14s %9.3f ms %8.1f %s/s\n", what.c_str(), std::string(name_of(compute)).c_str(),
+    double seconds = 1e30;
+    for (int i = 0; i < runs; ++i) {
+      const double begin = processor_seconds();
+      body();
+      seconds = std::min(seconds, processor_seconds() - begin);
+    }
+    std::printf("%-28s %-4s %-10s %9.3f ms %8.1f %s/s\n", what.c_str(), std::string(name_of(compute)).c_str(),
                 who.c_str(), seconds * 1e3, amount * 1e-9 / seconds, unit.c_str());
     std::fflush(stdout);
   };
   for (const Isa isa : available_isas()) {
-    VectorOperations operations({.compute = compute}, isa);
-    print(std::string(name_of(isa)), operations, 5);
+    VectorOperations operations({.compute = compute, .threads = 1}, isa);
+    print(std::string(name_of(isa)), operations, 7);
   }
-  ReferenceOperations reference({.compute = compute});
+  ReferenceOperations reference({.compute = compute, .threads = 1});
   print("reference", reference, 1);
 }
 

@@ -1,5 +1,7 @@
 #include "vector_test_support.h"
 
+#include <span>
+
 namespace flashvsr::ops::vector_test {
 namespace {
 
@@ -133,6 +135,40 @@ TEST(VectorTokens, AppendQkvWritesTheSlots) {
         compare(ring.k_means, chunk.k_means, {all, kDim});
       }
       for (const float value : values_of(o, cache.layers[0].k)) ASSERT_EQ(value, 0.0f);
+    }
+  }
+}
+
+// Sums are double in both, so that scores, and with them the choice of blocks, hardly ever differ in the last bit.
+TEST(VectorTokens, BlockScoresEqualReference) {
+  struct Case {
+    std::int64_t block_rows, block_columns, heads, head_dim, range;
+  };
+  for (const Case& c : {Case{3, 5, 2, 128, 3}, Case{1, 1, 1, 8, 11}, Case{6, 10, 3, 20, 4}, Case{2, 7, 5, 2, 1}}) {
+    for (const LocalWindow window : {LocalWindow::truncated, LocalWindow::preserved}) {
+      const TokenGrid grid{.latents = 4, .rows = 8 * c.block_rows, .columns = 8 * c.block_columns, .heads = c.heads};
+      const std::int64_t blocks = grid.window_blocks(), dim = c.heads * c.head_dim;
+      const auto scores_of = [&](Operations& o) {
+        const Tensor means = o.from_host(random_host({4 * blocks, dim}, 2));
+        const Tensor unused = o.zeros({4 * blocks, kBlockTokens, dim}, DType::f32);
+        const KeyValueView keys{unused, unused, means, {3, 0, 2}, blocks};
+        return o.block_scores(o.from_host(random_host({grid.blocks(), dim}, 1)), keys, grid, {c.range, window});
+      };
+      // The scores inside the local window, then which those are.
+      expect_like_reference(DType::f32, 2 * kEpsilonF32, [&](Operations& o) -> Results {
+        const Tensor scores = o.to_host(scores_of(o));
+        for (float& score : std::span(scores.mutable_data<float>(), static_cast<std::size_t>(scores.elements()))) {
+          if (std::isinf(score)) score = 0.0f;
+        }
+        return {o.from_host(scores)};
+      });
+      expect_like_reference(DType::f32, 0, [&](Operations& o) -> Results {
+        const Tensor scores = o.to_host(scores_of(o));
+        const Tensor allowed = allocate_host(scores.shape(), DType::u8);
+        std::transform(scores.data<float>(), scores.data<float>() + scores.elements(),
+                       allowed.mutable_data<std::uint8_t>(), [](float score) { return std::isfinite(score) ? 1 : 0; });
+        return {o.from_host(allowed)};
+      });
     }
   }
 }
