@@ -82,7 +82,7 @@ void add_upscale_options(CLI::App& command, UpscaleOptions& options) {
   command.add_option("--kv-chunks", options.kv_chunks, "Chunks of 8 frames that attention remembers")
       ->check(CLI::Range(1, 1024))
       ->default_str("the model's");
-  command.add_option("--seed", options.seed, "Of the noise")->capture_default_str();
+  command.add_option("--seed", options.seed, "Of the noise")->check(CLI::NonNegativeNumber)->capture_default_str();
   command.add_option("--threads", options.threads, "Threads; 0: one for every core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
