@@ -55,6 +55,8 @@ RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const 
   if (pid_ == 0) {
     // A test runner in the background may ignore these.
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, SIG_DFL);
+    // Tests run side by side: threads that spin while they wait would take the processors from each other.
+    setenv("OMP_WAIT_POLICY", "passive", 0);
     dup2(input_fd >= 0 ? input_fd : nothing, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     dup2(err, STDERR_FILENO);

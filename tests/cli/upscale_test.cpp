@@ -86,7 +86,8 @@ TEST_P(UpscaleCounts, AsManyFramesOutAsIn) {
   // AdaIN gives every frame the mean of its own input frame, here in limited range: half a step away would be another
   // frame.
   for (int frame = 0; frame < frames; ++frame) {
-    EXPECT_NEAR(clip.luma_means[static_cast<std::size_t>(frame)], 16.0 + mean_of_frame(frame) * 219.0 / 255.0, 0.85) << frame;
+    EXPECT_NEAR(clip.luma_means[static_cast<std::size_t>(frame)], 16.0 + mean_of_frame(frame) * 219.0 / 255.0, 0.85)
+        << frame;
   }
 }
 
