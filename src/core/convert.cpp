@@ -29,6 +29,7 @@ float half_to_float(std::uint16_t bits) {
 
 void convert_to_f32(const void* source, DType type, std::span<float> destination) {
   const std::size_t n = destination.size();
+  if (n == 0) return;
   switch (type) {
     case DType::f32: std::memcpy(destination.data(), source, n * sizeof(float)); return;
     case DType::bf16:
