@@ -75,6 +75,7 @@ struct VideoInfo {
   Rational sample_aspect{1, 1};
   Rational frame_rate{25, 1};  // average; of a stream with variable frame rate only a guide
   Rational time_base{1, 25};   // seconds per unit of Frame::pts
+  std::int64_t first_pts = 0;  // of the first frame
   // 0, except for streams whose clock starts anywhere (MPEG-TS): seconds taken off every time stamp.
   double time_origin = 0.0;
   std::optional<std::int64_t> frames_estimated;  // exact for folders and stills

@@ -29,8 +29,9 @@ TEST(Image, EveryFormatComesBack) {
       ASSERT_EQ(video.frames.size(), 1U);
       EXPECT_EQ(video.info.kind, SourceKind::still);
       EXPECT_EQ(video.info.frames_estimated, 1);
-      const bool lossy = std::string(extension)[0] == 'j' || std::string(extension)[0] == 'w';
-      EXPECT_LE(mean_difference(video.frames[0], frame), lossy ? 2.0 : 0.0);
+      // JPEG keeps all chroma; WebP halves it, which shows where the steps from pixel to pixel are steep.
+      const char kind = extension[0];
+      EXPECT_LE(mean_difference(video.frames[0], frame), kind == 'j' ? 2.0 : (kind == 'w' ? 4.0 : 0.0));
     }
   }
 }

@@ -12,7 +12,11 @@ namespace {
 
 // Hash of every packet's payload, in order.
 std::vector<std::string> packet_hashes(const std::string& path, const std::string& stream) {
-  return ffprobe("-select_streams " + stream + " -show_data_hash md5 -show_entries packet=data_hash '" + path + "'");
+  std::vector<std::string> hashes;
+  for (const std::string& line :
+       ffprobe("-select_streams " + stream + " -show_data_hash md5 -show_entries packet=data_hash '" + path + "'"))
+    if (line.find("MD5:") != std::string::npos) hashes.push_back(line.substr(line.find("MD5:")));
+  return hashes;
 }
 
 std::vector<double> packet_times(const std::string& path, const std::string& stream) {
@@ -51,7 +55,7 @@ std::string rich_clip(const TemporaryFolder& folder, const std::string& name, co
           "in.meta' -map 0 -map 1 -map 2 -map 3 -map_metadata 4 -map_chapters 4 -t 2 "
           "-c:v libx264 " +
       audio + " -c:s " + subtitles +
-      " -metadata:s:a:0 language=eng -metadata:s:a:1 language=deu "
+      " -metadata:s:a:0 language=eng -metadata:s:a:1 language=ger "
       "-metadata:s:s:0 language=fra -disposition:a:1 comment '" +
       folder / name + "'");
   return folder / name;
@@ -72,7 +76,7 @@ TEST(Streams, SoundIsCopiedByteForByte) {
       // Matroska rounds to milliseconds.
       for (std::size_t i = 0; i < times.size(); ++i) EXPECT_NEAR(times[i], before[i], 1.01e-3);
     }
-    EXPECT_EQ(value(folder / name, "a", "stream_tags=language"), "eng;deu");
+    EXPECT_EQ(value(folder / name, "a", "stream_tags=language"), "eng;ger");
     EXPECT_EQ(value(folder / name, "s", "stream_tags=language"), "fra");
     EXPECT_EQ(read_video(folder / name).frames.size(), 50U);
     EXPECT_FALSE(any_contains(notes, "left out"));
@@ -80,22 +84,38 @@ TEST(Streams, SoundIsCopiedByteForByte) {
   }
 }
 
+// As SubRip; the times are those in the file, not from its start.
+std::string subtitles_of(const std::string& path) {
+  return run("ffmpeg -v error -copyts -i '" + path + "' -map 0:s:0 -f srt -");
+}
+
 TEST(Streams, SubtitlesKeepTextAndTimes) {
   const TemporaryFolder folder;
   const std::string in = rich_clip(folder, "in.mkv", "-c:a aac", "srt");
+  const std::string expected = subtitles_of(in);
+  ASSERT_NE(expected.find("Hello"), std::string::npos);
   for (const char* name : {"out.mkv", "out.mp4", "out.webm"}) {
     SCOPED_TRACE(name);
     copy_video(in, folder / name);
-    const std::string text = run("ffmpeg -v error -i '" + folder / name + "' -map 0:s:0 -f srt -");
-    EXPECT_NE(text.find("00:00:00,200 --> 00:00:00,900\nHello"), std::string::npos) << text;
-    EXPECT_NE(text.find("00:00:01,000 --> 00:00:01,500\nWorld"), std::string::npos) << text;
-    EXPECT_NE(text.find("00:00:01,700 --> 00:00:01,900\nEnd"), std::string::npos) << text;
+    EXPECT_EQ(subtitles_of(folder / name), expected);
   }
   // And from MP4's own kind back to Matroska.
   const auto notes = copy_video(folder / "out.mp4", folder / "back.mkv");
   EXPECT_TRUE(any_contains(notes, "is converted to subrip"));
-  const std::string text = run("ffmpeg -v error -i '" + folder / "back.mkv" + "' -map 0:s:0 -f srt -");
-  EXPECT_NE(text.find("00:00:01,000 --> 00:00:01,500\nWorld"), std::string::npos) << text;
+  EXPECT_EQ(subtitles_of(folder / "back.mkv"), expected);
+}
+
+// FFmpeg writes AAC into MP4 with its lead-in before time 0.
+TEST(Streams, DISABLED_AStartBeforeZeroIsKeptOrSaid) {
+  const TemporaryFolder folder;
+  ffmpeg("-f lavfi -i testsrc2=size=64x48:rate=25 -f lavfi -i sine=440:sample_rate=48000 -t 1 -c:v libx264 -c:a aac '" +
+         folder / "in.mp4'");
+  EXPECT_FALSE(any_contains(copy_video(folder / "in.mp4", folder / "out.mp4"), "before time 0"));
+  EXPECT_TRUE(any_contains(copy_video(folder / "in.mp4", folder / "out.mkv"), "0.021 s before time 0"));
+  EXPECT_FALSE(any_contains(copy_video(folder / "in.mp4", folder / "out.webm"), "before time 0"));
+  EXPECT_FALSE(any_contains(copy_video(folder / "out.webm", folder / "again.mkv"), "before time 0"));
+  for (const char* name : {"out.mp4", "out.webm", "again.mkv"})
+    EXPECT_EQ(packet_times(folder / name, "v").front(), 0.0) << name;
 }
 
 TEST(Streams, MetadataAndChaptersAreKept) {
@@ -108,7 +128,7 @@ TEST(Streams, MetadataAndChaptersAreKept) {
     EXPECT_EQ(
         ffprobe("-show_chapters -show_entries chapter=start_time,end_time:chapter_tags=title '" + folder / name + "'"),
         (std::vector<std::string>{"0.000000,1.000000,One", "1.000000,2.000000,Two"}));
-    EXPECT_EQ(value(folder / name, "a:1", "stream_disposition=comment"), std::string(name) == "out.mkv" ? "1" : "1");
+    EXPECT_EQ(value(folder / name, "a:1", "stream_disposition=comment"), "1");
   }
 }
 
@@ -176,9 +196,7 @@ TEST(Streams, GapsInConvertedSoundStayGaps) {
 
 TEST(Streams, WhatCannotBeHeldIsNamed) {
   const TemporaryFolder folder;
-  const std::string in = rich_clip(folder, "in.mkv", "-c:a aac", "dvdsub 2>/dev/null || true; true");
-  // Picture subtitles cannot be made from text by the program: DVB ones are made of a picture instead.
-  const std::string clip = rich_clip(folder, "in2.mkv", "-c:a aac", "srt");
+  const std::string clip = rich_clip(folder, "in.mkv", "-c:a aac", "srt");
   const auto notes = copy_video(clip, folder / "out.avi");
   EXPECT_TRUE(any_contains(notes, "subtitle stream 3 (subrip (fra)) is left out"));
   EXPECT_TRUE(any_contains(copy_video(clip, folder / "out.y4m"), "left out"));
@@ -210,7 +228,7 @@ TEST(Streams, CoverArtAndAttachmentsAreKept) {
     EXPECT_TRUE(kept);
   }
   EXPECT_TRUE(any_contains(copy_video(folder / "in.mp4", folder / "out.webm"), "left out"));
-  ffmpeg("-i '" + folder / "in.mp4' -map 0:1 -c copy -attach '" +
+  ffmpeg("-i '" + folder / "in.mp4' -map 0:V:0 -c copy -attach '" +
          folder / "font.ttf' -metadata:s:t mimetype=font/ttf '" + folder / "font.mkv'");
   copy_video(folder / "font.mkv", folder / "font-out.mkv");
   EXPECT_EQ(value(folder / "font-out.mkv", "t", "stream_tags=filename,mimetype"), "font.ttf,font/ttf");

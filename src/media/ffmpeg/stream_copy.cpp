@@ -11,6 +11,7 @@
 #include <cstring>
 #include <new>
 #include <string_view>
+#include <utility>
 
 namespace flashvsr::media {
 
@@ -84,6 +85,7 @@ StreamCopier::StreamCopier(const VideoInfo& source, Muxer& output, AVStream& vid
     else
       input_->streams[i]->discard = AVDISCARD_ALL;
   }
+  look_ahead();
 }
 
 void StreamCopier::plan(AVStream& stream, std::vector<std::string>& notes) {
@@ -254,27 +256,64 @@ void StreamCopier::write_covers() {
   }
 }
 
-// False at the end, when what converters hold back has been written.
-bool StreamCopier::read_packet() {
+// Learns when the sound starts, from the first packet of each stream.
+void StreamCopier::look_ahead() {
+  constexpr std::size_t kMostPackets = 200;
+  const auto waiting = [](const Route& route) { return route.output != nullptr && route.is_audio && !route.converter; };
+  auto missing = std::count_if(routes_.begin(), routes_.end(), waiting);
+  std::vector<bool> seen(routes_.size(), false);
+  while (missing > 0 && !at_end_ && looked_at_.size() < kMostPackets) {
+    AvPacket packet = make_packet();
+    if (!fetch(*packet)) break;
+    const auto index = static_cast<std::size_t>(packet->stream_index);
+    if (waiting(routes_[index]) && !seen[index] && packet->pts != AV_NOPTS_VALUE) {
+      seen[index] = true;
+      --missing;
+      const AVStream& stream = *input_->streams[index];
+      double start = static_cast<double>(packet->pts) * av_q2d(stream.time_base);
+      // Matroska says of Opus how much of its start is not to be heard, and counts from there.
+      if (stream.codecpar->codec_id == AV_CODEC_ID_OPUS && stream.codecpar->sample_rate > 0)
+        start += static_cast<double>(stream.codecpar->initial_padding) / stream.codecpar->sample_rate;
+      earliest_ = std::min(earliest_, start);
+    }
+    looked_at_.push_back(std::move(packet));
+  }
+}
+
+// The next packet that has a place in the output, times from the origin; false at the end.
+bool StreamCopier::fetch(AVPacket& packet) {
   for (;;) {
-    av_packet_unref(packet_.get());
-    const int code = av_read_frame(input_.get(), packet_.get());
+    av_packet_unref(&packet);
+    const int code = av_read_frame(input_.get(), &packet);
     if (code == AVERROR(EAGAIN)) continue;
-    if (code < 0) break;  // at the end or at the damage where the video ends too
-    if (static_cast<std::size_t>(packet_->stream_index) >= routes_.size()) continue;  // a stream that came later
-    if (routes_[static_cast<std::size_t>(packet_->stream_index)].output == nullptr) continue;
-    const AVStream& stream = *input_->streams[packet_->stream_index];
-    const std::int64_t origin = av_rescale_q(origin_, AV_TIME_BASE_Q, stream.time_base);
-    if (packet_->pts != AV_NOPTS_VALUE) packet_->pts -= origin;
-    if (packet_->dts != AV_NOPTS_VALUE) packet_->dts -= origin;
-    const std::int64_t time = packet_->dts != AV_NOPTS_VALUE ? packet_->dts : packet_->pts;
-    if (time != AV_NOPTS_VALUE) packet_time_ = static_cast<double>(time) * av_q2d(stream.time_base);
+    if (code < 0) return false;  // at the end or at the damage where the video ends too
+    if (static_cast<std::size_t>(packet.stream_index) >= routes_.size()) continue;  // a stream that came later
+    if (routes_[static_cast<std::size_t>(packet.stream_index)].output == nullptr) continue;
+    const std::int64_t origin = av_rescale_q(origin_, AV_TIME_BASE_Q, input_->streams[packet.stream_index]->time_base);
+    if (packet.pts != AV_NOPTS_VALUE) packet.pts -= origin;
+    if (packet.dts != AV_NOPTS_VALUE) packet.dts -= origin;
     return true;
   }
-  at_end_ = true;
-  for (Route& route : routes_)
-    if (route.converter) write_converted(route, nullptr);
-  return false;
+}
+
+// False at the end, when what converters hold back has been written.
+bool StreamCopier::read_packet() {
+  do {
+    if (!looked_at_.empty()) {
+      packet_ = std::move(looked_at_.front());
+      looked_at_.pop_front();
+    } else if (!fetch(*packet_)) {
+      at_end_ = true;
+      for (Route& route : routes_)
+        if (route.converter) write_converted(route, nullptr);
+      return false;
+    }
+    // A cover that has been written has no place any more.
+  } while (routes_[static_cast<std::size_t>(packet_->stream_index)].output == nullptr);
+  const std::int64_t time = packet_->dts != AV_NOPTS_VALUE ? packet_->dts : packet_->pts;
+  if (time != AV_NOPTS_VALUE)
+    packet_time_ = static_cast<double>(time) * av_q2d(input_->streams[packet_->stream_index]->time_base);
+  return true;
 }
 
 void StreamCopier::route_packet() {

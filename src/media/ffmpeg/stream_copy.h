@@ -6,6 +6,7 @@
 #include "media/ffmpeg/muxer.h"
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ class StreamCopier {
   // metadata of the source's video.
   StreamCopier(const VideoInfo& source, Muxer& output, AVStream& video, std::vector<std::string>& notes);
 
+  // When the first of the copied sound starts (seconds, of the output); 0 if there is none.
+  double earliest() const { return earliest_; }
+
   // Writes what belongs before this time of the output (seconds), and a little more.
   void copy_until(double seconds);
   void copy_rest();
@@ -51,7 +55,9 @@ class StreamCopier {
   AVStream& add_output(AVStream& stream, const AVCodecParameters& parameters);
   void copy_chapters_and_metadata(AVStream& source_video, AVStream& video);
 
+  void look_ahead();
   void write_covers();
+  bool fetch(AVPacket& packet);
   bool read_packet();
   void route_packet();
   void write_converted(Route& route, const AVPacket* packet);
@@ -61,8 +67,10 @@ class StreamCopier {
   InputFormat input_;
   std::vector<Route> routes_;  // by index of the input's stream
   std::vector<AVStream*> covers_;
+  std::deque<AvPacket> looked_at_;  // read already, the first ones
   AvPacket packet_;
-  bool pending_ = false;      // packet_ has been read, but its time has not come
+  bool pending_ = false;  // packet_ has been read, but its time has not come
+  double earliest_ = 0.0;
   double packet_time_ = 0.0;  // seconds, of the output
   std::int64_t origin_ = 0;   // subtracted from every time, in AV_TIME_BASE
   bool at_end_ = true, started_ = false;

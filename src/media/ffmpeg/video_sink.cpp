@@ -41,6 +41,7 @@ class VideoSink final : public FrameSink {
     stream.sample_aspect_ratio = encoder_.context->sample_aspect_ratio;
     stream.disposition = AV_DISPOSITION_DEFAULT;
     if (settings.copy_streams) copier_.emplace(source, muxer_, stream, notes_);
+    place_start(source);
     muxer_.write_header();
     note_clock();
 
@@ -85,6 +86,23 @@ class VideoSink final : public FrameSink {
   std::vector<std::string> take_notes() override { return std::exchange(notes_, {}); }
 
  private:
+  // Matroska has no times below 0. FFmpeg would make everything later also for the lead-in of Opus, which Matroska
+  // describes in another way.
+  void place_start(const VideoInfo& source) {
+    const std::string_view name = muxer_.format().name;
+    if (name != "matroska" && name != "webm") return;
+    const double video = static_cast<double>(source.first_pts) * av_q2d(time_base_);
+    const double start = std::min({0.0, video, copier_ ? copier_->earliest() : 0.0});
+    if (start >= 0) {
+      muxer_.context().avoid_negative_ts = AVFMT_AVOID_NEG_TS_DISABLED;
+    } else {
+      notes_.push_back(
+          fmt::format("{}: the input starts {:.3f} s before time 0, which this container cannot hold: all time "
+                      "stamps are later by as much.",
+                      muxer_.path(), -start));
+    }
+  }
+
   void note_clock() {
     if (constant_rate_) {
       notes_.push_back(

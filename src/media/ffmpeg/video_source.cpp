@@ -51,7 +51,7 @@ class VideoSource final : public FrameSource {
            message.empty() ? std::string(": it holds none") : ": " + message);
     }
     describe();
-    next_pts_ = time_of(*next_);
+    next_pts_ = info_.first_pts = time_of(*next_);
   }
 
   const VideoInfo& info() const override { return info_; }
