@@ -1,0 +1,597 @@
+// Block-sparse attention for Hopper. One 128 x 128 tile is one block of the mask, so the mask only changes which tile
+// the producer fetches next; the consumers never see it.
+//
+// Schedule: rows are handed out in rounds of one row a block of the persistent grid, in order, so that at any time the
+// grid works on few heads and their K and V stay in L2; in each round the longest row goes to the block that has had
+// least, so that blocks do not drift apart. The last rows (the tail) are cut where it makes all blocks finish together;
+// a row that a cut goes through is left as partial results (unnormalised output, maximum and sum) and combined
+// afterwards. Everything follows from the row lengths alone, so results are equal from run to run.
+#include "ops/cuda/kernels/sparse_attention.h"
+#include "ops/cuda/ptx/tma.cuh"
+#include "ops/cuda/ptx/wgmma.cuh"
+#include "ops/cuda/tensor_map.h"
+
+#include <algorithm>
+
+namespace flashvsr::cuda {
+namespace {
+
+using namespace ptx;
+
+constexpr int kTile = 128;                     // queries, keys and head dim
+constexpr int kTileBytes = kTile * kTile * 2;  // two panels of 128 rows x 64 columns
+constexpr int kPanelBytes = kTileBytes / 2;
+constexpr int kStages = 3;     // of K and of V
+constexpr int kConsumers = 2;  // warpgroups of 64 query rows
+constexpr int kThreads = 128 * (kConsumers + 1);
+constexpr int kMaxGrid = kThreads - 1;
+constexpr int kMaxRounds = 512;
+constexpr int kSharedBytes = (1 + 2 * kStages) * kTileBytes + 1024;
+constexpr int kPartialFloats = kTile * kTile;
+// Scores may exceed the running maximum by 2^8 before the accumulator is rescaled: bf16 keeps its relative precision.
+constexpr float kRescaleThreshold = 8.0f;
+
+struct Parameters {
+  const int* offsets;
+  const int* indices;
+  __nv_bfloat16* out;
+  int rows, query_blocks, window_blocks, dim;
+  int rounds;        // of one whole row a block
+  int tail_row;      // rows from here on are cut to balance the load
+  float scale_log2;  // log2(e) / sqrt(128)
+  int slots[kAttentionMaxWindows];
+  float* partial_out;     // [2 * grid][128][128]
+  float2* partial_stats;  // [2 * grid][128] maximum (log2 domain), sum
+  int* cuts;              // [grid + 1], for the second kernel
+};
+
+// The part of a row that a block works on, in kept blocks.
+struct Segment {
+  int row, begin, end;
+};
+
+// Walks the segments of a block; producer and consumers step through them alike.
+class Schedule {
+ public:
+  // whole_rows: this block's row of each round. cuts[c] .. cuts[c + 1]: the tail's kept blocks that block c takes.
+  __device__ Schedule(const Parameters& p, const std::uint16_t* whole_rows, const int* cuts)
+      : offsets_(p.offsets),
+        whole_rows_(whole_rows),
+        rows_(p.rows),
+        tail_row_(p.tail_row),
+        rounds_(p.rounds),
+        tail_begin_(cuts[blockIdx.x]),
+        tail_end_(cuts[blockIdx.x + 1]) {}
+
+  // The next segment that is not empty, or false at the end.
+  __device__ bool next(Segment& segment) {
+    while (round_ < rounds_) {
+      const int row = whole_rows_[round_++];
+      segment = {row, offsets_[row], offsets_[row + 1]};
+      if (segment.begin < segment.end) return true;
+    }
+    if (tail_begin_ >= tail_end_) return false;
+    if (tail_segment_row_ < 0) tail_segment_row_ = row_of(tail_begin_);
+    while (offsets_[tail_segment_row_ + 1] <= tail_begin_) ++tail_segment_row_;
+    segment = {tail_segment_row_, tail_begin_, min(offsets_[tail_segment_row_ + 1], tail_end_)};
+    tail_begin_ = segment.end;
+    return true;
+  }
+
+ private:
+  // The row that holds a kept block: the last one that starts at or before it.
+  __device__ int row_of(int item) const {
+    int low = tail_row_, high = rows_;
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      if (offsets_[middle] <= item)
+        low = middle;
+      else
+        high = middle;
+    }
+    return low;
+  }
+
+  const int* offsets_;
+  const std::uint16_t* whole_rows_;
+  int rows_, tail_row_, rounds_, tail_begin_, tail_end_;
+  int round_ = 0;
+  int tail_segment_row_ = -1;
+};
+
+// Scratch of make_schedule; lies where the tiles come later.
+struct ScheduleScratch {
+  int load[kMaxGrid], length[kMaxGrid];  // of blocks so far; of the round's rows
+  int by_load[kMaxGrid];                 // blocks, least loaded first
+  int cuts[kMaxGrid + 1];
+  int sums[kThreads / 32];
+};
+
+// Run by all threads of every block alike; grid <= kMaxGrid <= kThreads.
+__device__ void make_schedule(const Parameters& p, ScheduleScratch& shared, std::uint16_t* whole_rows) {
+  const int grid = static_cast<int>(gridDim.x), thread = static_cast<int>(threadIdx.x);
+  int load = 0;
+  for (int round = 0; round < p.rounds; ++round) {
+    const int row = round * grid + thread;
+    const int length = thread < grid ? p.offsets[row + 1] - p.offsets[row] : 0;
+    if (thread < grid) shared.load[thread] = load, shared.length[thread] = length;
+    __syncthreads();
+    int load_rank = 0, length_rank = 0;
+    if (thread < grid) {
+      for (int other = 0; other < grid; ++other) {
+        const int other_load = shared.load[other], other_length = shared.length[other];
+        load_rank += other_load < load || (other_load == load && other < thread);
+        length_rank += other_length > length || (other_length == length && other < thread);
+      }
+      shared.by_load[load_rank] = thread;
+    }
+    __syncthreads();
+    // The row of rank r goes to the block of rank r.
+    if (thread < grid) {
+      const int block = shared.by_load[length_rank];
+      shared.load[block] += length;
+      if (block == static_cast<int>(blockIdx.x)) whole_rows[round] = static_cast<std::uint16_t>(row);
+    }
+    __syncthreads();
+    load = thread < grid ? shared.load[thread] : 0;
+  }
+
+  // The tail: a block gets what it lacks to an equal share of all work.
+  int* const cuts = shared.cuts;
+  int* const scratch = shared.sums;
+  const int total = p.offsets[p.rows], tail = p.offsets[p.tail_row];
+  // + 1, so that an exact fit leaves something to divide by.
+  const int lack = thread < grid ? max(0, total / grid - load) + 1 : 0;
+  // Inclusive scan over the block.
+  int sum = lack;
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const int other = __shfl_up_sync(0xffffffffu, sum, distance);
+    if (thread % 32 >= distance) sum += other;
+  }
+  if (thread % 32 == 31) scratch[thread / 32] = sum;
+  __syncthreads();
+  int before = 0, all = 0;
+  for (int warp = 0; warp < kThreads / 32; ++warp) {
+    if (warp < thread / 32) before += scratch[warp];
+    all += scratch[warp];
+  }
+  sum += before;
+  if (thread == 0) cuts[0] = tail;
+  if (thread < grid) cuts[thread + 1] = tail + static_cast<int>(static_cast<long long>(total - tail) * sum / all);
+  __syncthreads();
+}
+
+struct Barriers {
+  std::uint64_t q_full, q_empty;
+  std::uint64_t k_full[kStages], k_empty[kStages];
+  std::uint64_t v_full[kStages], v_empty[kStages];
+};
+
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
+  std::uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
+__device__ __forceinline__ float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+__device__ __forceinline__ float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// ------------------------------------------------------------------------------------------------- producer
+
+__device__ void produce(const CUtensorMap* map_q, const CUtensorMap* map_k, const CUtensorMap* map_v, Barriers& bars,
+                        std::uint8_t* q_tile, std::uint8_t* k_tiles, std::uint8_t* v_tiles, const Parameters& p,
+                        Schedule schedule) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  int stage = 0, phase = 0, q_phase = 0;
+  // All blocks sweep the keys of a head at about the same time, so that K and V are read from memory once: a block that
+  // starts a row starts it where the others should be by now, and wraps around.
+  const int mean_row = max(p.offsets[p.rows] / p.rows, 1);
+  int done = 0;
+  for (Segment segment; schedule.next(segment);) {
+    const int head = segment.row / p.query_blocks;
+    const int length = segment.end - segment.begin;
+    const int start = static_cast<int>(static_cast<long long>(length) * (done % mean_row) / mean_row);
+    done += length;
+    if (lane == 0) {
+      mbarrier_wait(&bars.q_empty, q_phase ^ 1);
+      mbarrier_expect(&bars.q_full, kTileBytes);
+      tma_load_3d(q_tile, map_q, &bars.q_full, 0, (segment.row - head * p.query_blocks) * kTile, head * 2);
+    }
+    q_phase ^= 1;
+    for (int item = segment.begin; item < segment.end; item += 32) {
+      // One coalesced load gives the warp's next 32 indices, well ahead of their use.
+      int ring_block = 0;
+      if (item + lane < segment.end) {
+        int place = item + lane + start;
+        if (place >= segment.end) place -= length;
+        const int block = p.indices[place];
+        const int window = block / p.window_blocks;
+        ring_block = p.slots[window] * p.window_blocks + block - window * p.window_blocks;
+      }
+      const int count = min(32, segment.end - item);
+      for (int i = 0; i < count; ++i) {
+        const int key_row = __shfl_sync(0xffffffffu, ring_block, i) * kTile;
+        if (lane == 0) {
+          mbarrier_wait(&bars.k_empty[stage], phase ^ 1);
+          mbarrier_expect(&bars.k_full[stage], kTileBytes);
+          tma_load_3d(k_tiles + stage * kTileBytes, map_k, &bars.k_full[stage], 0, key_row, head * 2);
+          mbarrier_wait(&bars.v_empty[stage], phase ^ 1);
+          mbarrier_expect(&bars.v_full[stage], kTileBytes);
+          tma_load_3d(v_tiles + stage * kTileBytes, map_v, &bars.v_full[stage], 0, key_row, head * 2);
+        }
+        if (++stage == kStages) stage = 0, phase ^= 1;
+        __syncwarp();
+      }
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ consumers
+
+__device__ __forceinline__ void issue_scores(float (&s)[64], const std::uint8_t* q, const std::uint8_t* k) {
+#pragma unroll
+  for (int step = 0; step < 8; ++step) {
+    const int offset = (step / 4) * kPanelBytes + (step % 4) * 32;
+    wgmma_m64n128k16<0>(s, wgmma_descriptor(q + offset, 16, 1024), wgmma_descriptor(k + offset, 16, 1024), step != 0);
+  }
+}
+
+__device__ __forceinline__ void issue_values(float (&o)[64], const std::uint32_t (&p)[8][4], const std::uint8_t* v,
+                                             int accumulate) {
+#pragma unroll
+  for (int step = 0; step < 8; ++step) {
+    wgmma_m64n128k16<1>(o, p[step], wgmma_descriptor(v + step * 16 * 128, kPanelBytes, 1024),
+                        step == 0 ? accumulate : 1);
+  }
+}
+
+// Online softmax of one tile of scores: s becomes the weights, m and l the running maximum and sum (this thread's
+// part of it), scale what the accumulator has to be multiplied by.
+__device__ __forceinline__ void softmax_tile(float (&s)[64], float (&m)[2], float (&l)[2], float (&rescale)[2],
+                                             float scale_log2) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float top[4] = {s[2 * half], s[2 * half + 1], s[4 + 2 * half], s[4 + 2 * half + 1]};
+#pragma unroll
+    for (int i = 2; i < 16; i += 2) {
+      top[0] = fmaxf(top[0], s[4 * i + 2 * half]);
+      top[1] = fmaxf(top[1], s[4 * i + 2 * half + 1]);
+      top[2] = fmaxf(top[2], s[4 * i + 4 + 2 * half]);
+      top[3] = fmaxf(top[3], s[4 * i + 4 + 2 * half + 1]);
+    }
+    const float tile = quad_max(fmaxf(fmaxf(top[0], top[1]), fmaxf(top[2], top[3]))) * scale_log2;
+    rescale[half] = 1.0f;
+    if (tile > m[half] + kRescaleThreshold) {
+      rescale[half] = exp2_approx(m[half] - tile);
+      m[half] = tile;
+    }
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        float& value = s[4 * i + 2 * half + j];
+        const float exponent = fmaf(value, scale_log2, -m[half]);
+        value = exp2_approx(exponent);
+        sum[i % 2 * 2 + j] += value;
+      }
+    }
+    l[half] = fmaf(l[half], rescale[half], (sum[0] + sum[1]) + (sum[2] + sum[3]));
+  }
+}
+
+// values[index] without a run-time index into registers.
+__device__ __forceinline__ std::uint32_t select(const std::uint32_t (&values)[4], int index) {
+  const std::uint32_t low = (index & 1) != 0 ? values[1] : values[0], high = (index & 1) != 0 ? values[3] : values[2];
+  return (index & 2) != 0 ? high : low;
+}
+
+__device__ __forceinline__ void pack_weights(std::uint32_t (&p)[8][4], const float (&s)[64]) {
+#pragma unroll
+  for (int step = 0; step < 8; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) p[step][i] = pack_bf16(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
+  }
+}
+
+// Writes a complete row's 64 queries. The four threads of a quad hold 4 bytes each of every 16: they trade, so that
+// each writes 16 bytes at once.
+__device__ __forceinline__ void write_row(const Parameters& p, const float (&o)[64], const float (&inverse)[2],
+                                          int group, int query_row, int head) {
+  const int thread = static_cast<int>(threadIdx.x % 128), lane = thread % 4;
+  const int row = query_row + group * 64 + (thread / 32) * 16 + (thread % 32) / 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    __nv_bfloat16* out = p.out + static_cast<std::size_t>(row + 8 * half) * p.dim + head * kTile;
+#pragma unroll
+    for (int i = 0; i < 16; i += 4) {
+      std::uint32_t own[4], mine[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        own[j] = pack_bf16(o[4 * (i + j) + 2 * half] * inverse[half], o[4 * (i + j) + 2 * half + 1] * inverse[half]);
+      }
+#pragma unroll
+      for (int step = 0; step < 4; ++step) {
+        // In step s a thread gives away its part of group lane ^ s and gets a part of its own group.
+        const std::uint32_t given = select(own, lane ^ step);
+        const std::uint32_t got = __shfl_xor_sync(0xffffffffu, given, step);
+        if (lane == 0) mine[step] = got;
+        if (lane == 1) mine[step ^ 1] = got;
+        if (lane == 2) mine[step ^ 2] = got;
+        if (lane == 3) mine[step ^ 3] = got;
+      }
+      *reinterpret_cast<uint4*>(out + 8 * (i + lane)) = make_uint4(mine[0], mine[1], mine[2], mine[3]);
+    }
+  }
+}
+
+__device__ __forceinline__ void write_partial(const Parameters& p, int slot, const float (&o)[64], const float (&m)[2],
+                                              const float (&l)[2], int group) {
+  const int thread = static_cast<int>(threadIdx.x % 128);
+  const int row = group * 64 + (thread / 32) * 16 + (thread % 32) / 4;
+  float* out = p.partial_out + static_cast<std::size_t>(slot) * kPartialFloats;
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    const int column = 8 * i + (thread % 4) * 2;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      *reinterpret_cast<float2*>(out + (row + 8 * half) * kTile + column) =
+          make_float2(o[4 * i + 2 * half], o[4 * i + 2 * half + 1]);
+    }
+  }
+  if (thread % 4 == 0) {
+    p.partial_stats[slot * kTile + row] = make_float2(m[0], l[0]);
+    p.partial_stats[slot * kTile + row + 8] = make_float2(m[1], l[1]);
+  }
+}
+
+__device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t* k_tiles, std::uint8_t* v_tiles,
+                        const Parameters& p, Schedule schedule, int group) {
+  const bool leader = threadIdx.x % 128 == 0;
+  const std::uint8_t* q_rows = q_tile + group * 64 * 128;
+  Segment segment;
+  if (!schedule.next(segment)) return;
+  // The first warpgroup has the first turn.
+  if (group == 1) named_barrier_arrive(2, 128 * kConsumers);
+  float s[64], o[64];
+  std::uint32_t weights[8][4];
+  float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f}, rescale[2];
+  int stage = 0, phase = 0, q_phase = 0;
+  int v_stage = 0, v_phase = 0;
+  bool first_of_row = true;
+
+  const auto finish_row = [&](const Segment& done, const float(&m_done)[2], const float(&l_done)[2]) {
+    const float sum[2] = {quad_sum(l_done[0]), quad_sum(l_done[1])};
+    const bool starts = done.begin == p.offsets[done.row], ends = done.end == p.offsets[done.row + 1];
+    if (starts && ends) {
+      const float inverse[2] = {1.0f / sum[0], 1.0f / sum[1]};
+      const int head = done.row / p.query_blocks;
+      write_row(p, o, inverse, group, (done.row - head * p.query_blocks) * kTile, head);
+    } else {
+      write_partial(p, 2 * static_cast<int>(blockIdx.x) + (starts ? 1 : 0), o, m_done, sum, group);
+    }
+  };
+
+  // The scores of the first tile have nothing to overlap with.
+  mbarrier_wait(&bars.q_full, q_phase);
+  mbarrier_wait(&bars.k_full[stage], phase);
+  wgmma_fence();
+  issue_scores(s, q_rows, k_tiles + stage * kTileBytes);
+  wgmma_commit();
+  wgmma_wait<0>();
+  if (leader) mbarrier_arrive(&bars.k_empty[stage]);
+  if (++stage == kStages) stage = 0, phase ^= 1;
+  softmax_tile(s, m, l, rescale, p.scale_log2);
+  pack_weights(weights, s);
+
+  for (int item = segment.begin + 1;; ++item) {
+    const Segment current = segment;
+    const bool new_row = item == current.end;
+    if (new_row) {
+      if (!schedule.next(segment)) break;
+      item = segment.begin;
+    }
+    if (new_row) {
+      // The scores of the row before are done, so its queries can go.
+      if (leader) mbarrier_arrive(&bars.q_empty);
+      q_phase ^= 1;
+      mbarrier_wait(&bars.q_full, q_phase);
+    }
+    mbarrier_wait(&bars.k_full[stage], phase);
+    // The two warpgroups take turns: one multiplies while the other computes its softmax.
+    named_barrier_sync(2 + group, 128 * kConsumers);
+    wgmma_fence();
+    issue_scores(s, q_rows, k_tiles + stage * kTileBytes);
+    wgmma_commit();
+    mbarrier_wait(&bars.v_full[v_stage], v_phase);
+    wgmma_fence();
+    issue_values(o, weights, v_tiles + v_stage * kTileBytes, first_of_row ? 0 : 1);
+    wgmma_commit();
+    named_barrier_arrive(2 + (group ^ 1), 128 * kConsumers);
+    wgmma_wait<1>();
+    if (leader) mbarrier_arrive(&bars.k_empty[stage]);
+    if (++stage == kStages) stage = 0, phase ^= 1;
+
+    const float m_done[2] = {m[0], m[1]}, l_done[2] = {l[0], l[1]};
+    if (new_row) {
+      m[0] = m[1] = -INFINITY;
+      l[0] = l[1] = 0.0f;
+    }
+    softmax_tile(s, m, l, rescale, p.scale_log2);
+    wgmma_wait<0>();
+    if (leader) mbarrier_arrive(&bars.v_empty[v_stage]);
+    if (++v_stage == kStages) v_stage = 0, v_phase ^= 1;
+    if (new_row) {
+      finish_row(current, m_done, l_done);
+    } else if (__any_sync(0xffffffffu, rescale[0] != 1.0f || rescale[1] != 1.0f)) {
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        o[4 * i] *= rescale[0];
+        o[4 * i + 1] *= rescale[0];
+        o[4 * i + 2] *= rescale[1];
+        o[4 * i + 3] *= rescale[1];
+      }
+    }
+    first_of_row = new_row;
+    pack_weights(weights, s);
+  }
+  mbarrier_wait(&bars.v_full[v_stage], v_phase);
+  wgmma_fence();
+  issue_values(o, weights, v_tiles + v_stage * kTileBytes, first_of_row ? 0 : 1);
+  wgmma_commit();
+  wgmma_wait<0>();
+  finish_row(segment, m, l);
+}
+
+__global__ void __launch_bounds__(kThreads, 1)
+    sparse_attention_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
+                            const __grid_constant__ CUtensorMap map_v, const __grid_constant__ Parameters p) {
+  extern __shared__ std::uint8_t shared[];
+  __shared__ Barriers bars;
+  std::uint8_t* tiles = shared + (1024 - shared_address(shared) % 1024) % 1024;
+  std::uint8_t* q_tile = tiles;
+  std::uint8_t* k_tiles = q_tile + kTileBytes;
+  std::uint8_t* v_tiles = k_tiles + kStages * kTileBytes;
+  __shared__ std::uint16_t whole_rows[kMaxRounds];
+  ScheduleScratch& plan = *reinterpret_cast<ScheduleScratch*>(tiles);
+  make_schedule(p, plan, whole_rows);
+  if (blockIdx.x == 0 && threadIdx.x <= gridDim.x) p.cuts[threadIdx.x] = plan.cuts[threadIdx.x];
+  const Schedule schedule(p, whole_rows, plan.cuts);
+
+  if (threadIdx.x == 0) {
+    mbarrier_init(&bars.q_full, 1);
+    mbarrier_init(&bars.q_empty, kConsumers);
+    for (int i = 0; i < kStages; ++i) {
+      mbarrier_init(&bars.k_full[i], 1);
+      mbarrier_init(&bars.v_full[i], 1);
+      mbarrier_init(&bars.k_empty[i], kConsumers);
+      mbarrier_init(&bars.v_empty[i], kConsumers);
+    }
+    mbarrier_init_fence();
+  }
+  fence_async_proxy();
+  __syncthreads();
+
+  const int warpgroup = static_cast<int>(threadIdx.x / 128);
+  if (warpgroup == 0) {
+    set_max_registers_down<40>();
+    if (threadIdx.x < 32) produce(&map_q, &map_k, &map_v, bars, q_tile, k_tiles, v_tiles, p, schedule);
+  } else {
+    set_max_registers_up<232>();
+    consume(bars, q_tile, k_tiles, v_tiles, p, schedule, warpgroup - 1);
+  }
+}
+
+// Rows that are empty, and rows that a cut went through.
+__global__ void combine_kernel(const __grid_constant__ Parameters p, int grid) {
+  const int row = static_cast<int>(blockIdx.x), head = row / p.query_blocks;
+  const int begin = p.offsets[row], end = p.offsets[row + 1];
+  const int query = static_cast<int>(threadIdx.x) / 2, column_begin = static_cast<int>(threadIdx.x) % 2 * 64;
+  const std::size_t token = static_cast<std::size_t>(row - head * p.query_blocks) * kTile + query;
+  __nv_bfloat16* destination = p.out + token * p.dim + head * kTile + column_begin;
+  if (begin == end) {
+    for (int i = 0; i < 64; i += 8) *reinterpret_cast<uint4*>(destination + i) = make_uint4(0, 0, 0, 0);
+    return;
+  }
+  if (row < p.tail_row) return;
+  // The first block that holds a part of the row.
+  int first = 0;
+  while (p.cuts[first + 1] <= begin) ++first;
+  if (p.cuts[first + 1] >= end) return;
+
+  float m = -INFINITY;
+  for (int c = first; c < grid && p.cuts[c] < end; ++c) {
+    if (p.cuts[c] == p.cuts[c + 1]) continue;
+    m = fmaxf(m, p.partial_stats[(2 * c + (p.cuts[c] <= begin ? 1 : 0)) * kTile + query].x);
+  }
+  float sum = 0.0f;
+  float values[64] = {};
+  for (int c = first; c < grid && p.cuts[c] < end; ++c) {
+    if (p.cuts[c] == p.cuts[c + 1]) continue;
+    const int slot = 2 * c + (p.cuts[c] <= begin ? 1 : 0);
+    const float2 stats = p.partial_stats[slot * kTile + query];
+    const float weight = exp2f(stats.x - m);
+    sum = fmaf(stats.y, weight, sum);
+    const float* source =
+        p.partial_out + static_cast<std::size_t>(slot) * kPartialFloats + query * kTile + column_begin;
+#pragma unroll
+    for (int i = 0; i < 64; i += 4) {
+      const float4 part = *reinterpret_cast<const float4*>(source + i);
+      values[i] = fmaf(part.x, weight, values[i]);
+      values[i + 1] = fmaf(part.y, weight, values[i + 1]);
+      values[i + 2] = fmaf(part.z, weight, values[i + 2]);
+      values[i + 3] = fmaf(part.w, weight, values[i + 3]);
+    }
+  }
+  const float inverse = 1.0f / sum;
+#pragma unroll
+  for (int i = 0; i < 64; i += 8) {
+    uint4 packed;
+    packed.x = pack_bf16(values[i] * inverse, values[i + 1] * inverse);
+    packed.y = pack_bf16(values[i + 2] * inverse, values[i + 3] * inverse);
+    packed.z = pack_bf16(values[i + 4] * inverse, values[i + 5] * inverse);
+    packed.w = pack_bf16(values[i + 6] * inverse, values[i + 7] * inverse);
+    *reinterpret_cast<uint4*>(destination + i) = packed;
+  }
+}
+
+}  // namespace
+
+std::size_t sparse_attention_workspace(int multiprocessors) {
+  return static_cast<std::size_t>(2 * multiprocessors) * (kPartialFloats * sizeof(float) + kTile * sizeof(float2)) +
+         static_cast<std::size_t>(multiprocessors + 1) * sizeof(int);
+}
+
+cudaError_t launch_sparse_attention_hopper(const SparseAttentionArguments& a, int multiprocessors,
+                                           cudaStream_t stream) {
+  if (multiprocessors > kMaxGrid || a.heads * a.query_blocks > 65535) return cudaErrorInvalidValue;
+  const int dim = a.heads * kTile;
+  CUtensorMap map_q, map_k, map_v;
+  const auto query_rows = static_cast<std::uint64_t>(a.query_blocks) * kTile;
+  const auto key_rows = static_cast<std::uint64_t>(a.ring_blocks) * kTile;
+  const auto columns = static_cast<std::uint64_t>(dim);
+  if (!encode_panel_map(&map_q, a.q, query_rows, columns, kTile, 2) ||
+      !encode_panel_map(&map_k, a.k, key_rows, columns, kTile, 2) ||
+      !encode_panel_map(&map_v, a.v, key_rows, columns, kTile, 2)) {
+    return cudaErrorInvalidValue;
+  }
+  Parameters p{};
+  p.offsets = a.offsets;
+  p.indices = a.indices;
+  p.out = a.out;
+  p.rows = a.heads * a.query_blocks;
+  p.query_blocks = a.query_blocks;
+  p.window_blocks = a.window_blocks;
+  p.dim = dim;
+  p.scale_log2 = 1.4426950408889634f / 11.313708498984760f;
+  std::copy(a.slots, a.slots + a.windows, p.slots);
+  p.partial_out = static_cast<float*>(a.workspace);
+  p.partial_stats =
+      reinterpret_cast<float2*>(p.partial_out + static_cast<std::size_t>(2 * multiprocessors) * kPartialFloats);
+  p.cuts = reinterpret_cast<int*>(p.partial_stats + static_cast<std::size_t>(2 * multiprocessors) * kTile);
+  // At least two rows a block go into the tail, so that there is enough to even out what the whole rows left.
+  p.rounds = std::clamp(p.rows / multiprocessors - 2, 0, kMaxRounds);
+  p.tail_row = p.rounds * multiprocessors;
+
+  cudaError_t status =
+      cudaFuncSetAttribute(sparse_attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  if (status != cudaSuccess) return status;
+  sparse_attention_kernel<<<multiprocessors, kThreads, kSharedBytes, stream>>>(map_q, map_k, map_v, p);
+  if ((status = cudaGetLastError()) != cudaSuccess) return status;
+  combine_kernel<<<p.rows, 256, 0, stream>>>(p, multiprocessors);
+  return cudaGetLastError();
+}
+
+}  // namespace flashvsr::cuda
