@@ -62,9 +62,15 @@ Limit bf16_limit(const GoldenConfig& config, const std::string& kind) {
   };
   if (const auto named = given(kind)) return {*named, ""};
   if (kind == "attention.scores") return {config.tolerance_f32, "as in f32"};
-  const std::string base = kind.ends_with(".mean_std") ? kind.substr(0, kind.size() - 9) : "velocity";
-  if (const auto derived = given(base)) return {*derived, "as " + base};
-  return {0, "tolerance.bf16 of config.json names neither this nor " + base};
+  if (kind.ends_with(".mean_std")) {
+    const std::string frames = kind.substr(0, kind.size() - std::string(".mean_std").size());
+    if (const auto derived = given(frames)) return {*derived, "as " + frames};
+  } else if (const auto velocity = given("velocity")) {
+    const bool after_projector = kind.starts_with("hidden") || is_attention_input(kind);
+    const double latents = after_projector ? given("lq_latents").value_or(0) : 0;
+    return latents > *velocity ? Limit{latents, "as lq_latents"} : Limit{*velocity, "as velocity"};
+  }
+  return {0, "tolerance.bf16 of config.json names nothing that bounds it"};
 }
 
 void judge_mask(const GoldenRun& run, DType compute_type, GoldenRow& row) {

@@ -25,9 +25,10 @@ struct GoldenRow {
 //   one unit in the last place flips here and there. Own block masks equal the given ones except for near-ties.
 // bf16: relative L2 <= tolerance.bf16.<kind>. Kinds without one follow from those that have one: mean_std of frames has
 //   at most the error of the frames (the sum of the squared errors of mean and deviation is at most the mean squared
-//   error); what lies on the way to the velocity (time embedding, hidden state, attention inputs) at most the
-//   velocity's. Attention scores and masks from the given q and k are exact products of bf16 values summed in f32, so
-//   f32 rules hold. Own block masks of a bf16 run may flip where hidden states differ: see allowed_flips.
+//   error); the time embedding has at most the error of the velocity, whose input it is; hidden state and attention
+//   inputs lie between the projector's tokens and the velocity and have at most the larger error of the two. Attention
+//   scores and masks from the given q and k are exact products of bf16 values summed in f32, so f32 rules hold. Own
+//   block masks of a bf16 run may flip where hidden states differ: see allowed_flips.
 // Both: integers, upscaled frames and the prompt are equal.
 std::vector<GoldenRow> judge(const GoldenSet& set, const GoldenRun& run, DType compute_type);
 
