@@ -177,7 +177,7 @@ TEST(NaturalOrder, CountsAsPeopleDo) {
 // A picture of 3 x 2 pixels, numbered in rows from 0.
 TEST(Orientation, ExifTagsTurnAsTheStandardSays) {
   std::vector<std::uint8_t> stored;
-  for (std::uint8_t i = 0; i < 6; ++i) stored.insert(stored.end(), {i, i, i});
+  for (std::size_t i = 0; i < 18; ++i) stored.push_back(static_cast<std::uint8_t>(i / 3));
   // Where the numbers lie when shown, for tags 1 to 8.
   const std::vector<std::vector<int>> shown = {{0, 1, 2, 3, 4, 5}, {2, 1, 0, 5, 4, 3}, {5, 4, 3, 2, 1, 0},
                                                {3, 4, 5, 0, 1, 2}, {0, 3, 1, 4, 2, 5}, {3, 0, 4, 1, 5, 2},

@@ -25,6 +25,11 @@ bool is_mov_family(const AVOutputFormat& format) {
   return name == "mp4" || name == "mov" || name == "ipod";
 }
 
+bool is_matroska(const AVOutputFormat& format) {
+  const std::string_view name = format.name;
+  return name == "matroska" || name == "webm";
+}
+
 bool is_regular_file(const std::string& path) {
   struct stat status {};
   return stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
@@ -77,6 +82,15 @@ StreamCopier::StreamCopier(const VideoInfo& source, Muxer& output, AVStream& vid
   routes_.resize(input_->nb_streams);
   for (unsigned i = 0; i < input_->nb_streams; ++i)
     if (static_cast<int>(i) != source.stream_index) plan(*input_->streams[i], notes);
+  for (Route& route : routes_) {
+    if (!route.is_audio || route.output == nullptr) continue;
+    const AVCodecParameters& parameters = *route.output->codecpar;
+    if (is_matroska(output_.format()) && parameters.codec_id == AV_CODEC_ID_OPUS)
+      route.lead_in = parameters.initial_padding;
+    if (route.converter && parameters.sample_rate > 0)
+      earliest_ =
+          std::min(earliest_, static_cast<double>(route.lead_in - parameters.initial_padding) / parameters.sample_rate);
+  }
   copy_chapters_and_metadata(*input_->streams[source.stream_index], video);
   at_end_ = true;
   for (unsigned i = 0; i < input_->nb_streams; ++i) {
@@ -271,9 +285,8 @@ void StreamCopier::look_ahead() {
       --missing;
       const AVStream& stream = *input_->streams[index];
       double start = static_cast<double>(packet->pts) * av_q2d(stream.time_base);
-      // Matroska says of Opus how much of its start is not to be heard, and counts from there.
-      if (stream.codecpar->codec_id == AV_CODEC_ID_OPUS && stream.codecpar->sample_rate > 0)
-        start += static_cast<double>(stream.codecpar->initial_padding) / stream.codecpar->sample_rate;
+      if (stream.codecpar->sample_rate > 0)
+        start += static_cast<double>(routes_[index].lead_in) / stream.codecpar->sample_rate;
       earliest_ = std::min(earliest_, start);
     }
     looked_at_.push_back(std::move(packet));
@@ -344,6 +357,14 @@ void StreamCopier::write_converted(Route& route, const AVPacket* packet) {
 
 void StreamCopier::write(Route& route, AVPacket& packet, AVRational time_base) {
   const AVRational clock = route.output->time_base;
+  if (route.lead_in > 0) {
+    const std::int64_t shift = av_rescale_q(route.lead_in, {1, route.output->codecpar->sample_rate}, time_base);
+    if (packet.pts != AV_NOPTS_VALUE) packet.pts += shift;
+    if (packet.dts != AV_NOPTS_VALUE) packet.dts += shift;
+    // Less than a tick below 0 is what rounding to the tick has left.
+    const std::int64_t tick = av_rescale_q(1, clock, time_base);
+    if (packet.pts != AV_NOPTS_VALUE && packet.pts < 0 && packet.pts > -tick) packet.pts = packet.dts = 0;
+  }
   av_packet_rescale_ts(&packet, time_base, clock);
   if (packet.dts == AV_NOPTS_VALUE) packet.dts = packet.pts;
   if (packet.dts == AV_NOPTS_VALUE) packet.dts = route.last_dts == AV_NOPTS_VALUE ? 0 : route.last_dts + 1;

@@ -42,6 +42,8 @@ class StreamCopier {
     AVStream* output = nullptr;  // none: left out
     std::unique_ptr<PacketConverter> converter;
     bool is_audio = false, is_subtitle = false;
+    // Samples at the start that are not to be heard and from which the container counts its time (Opus in Matroska).
+    int lead_in = 0;
     std::int64_t last_dts = AV_NOPTS_VALUE;  // of the output, in its time base
     std::int64_t rescale_state = AV_NOPTS_VALUE;
   };

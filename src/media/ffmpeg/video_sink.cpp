@@ -93,7 +93,8 @@ class VideoSink final : public FrameSink {
     if (name != "matroska" && name != "webm") return;
     const double video = static_cast<double>(source.first_pts) * av_q2d(time_base_);
     const double start = std::min({0.0, video, copier_ ? copier_->earliest() : 0.0});
-    if (start >= 0) {
+    constexpr double kTick = 1e-3;
+    if (start > -kTick) {
       muxer_.context().avoid_negative_ts = AVFMT_AVOID_NEG_TS_DISABLED;
     } else {
       notes_.push_back(
