@@ -128,6 +128,7 @@ struct Rotation {
 };
 
 FLASHVSR_INLINE void copy_axis(const RotaryAxis& axis, std::int64_t position, std::int64_t begin, Rotation rotation) {
+  if (axis.channels == 0) return;  // heads of fewer than six channels rotate in time alone
   const std::int64_t offset = position * axis.channels;
   __builtin_memcpy(rotation.cosines + begin, axis.cosines + offset, static_cast<std::size_t>(axis.channels) * 4);
   __builtin_memcpy(rotation.sines + begin, axis.sines + offset, static_cast<std::size_t>(axis.channels) * 4);
