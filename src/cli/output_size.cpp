@@ -13,10 +13,10 @@ namespace {
 
 int scaled(int side, double scale) { return static_cast<int>(std::floor(side * scale + 0.5)); }
 
-// round(a * b / c), halves up
-int scaled(int a, int b, int c) {
-  const std::int64_t product = 2 * static_cast<std::int64_t>(a) * b + c;
-  return static_cast<int>(std::max<std::int64_t>(product / (2 * static_cast<std::int64_t>(c)), 1));
+// The side that belongs to `side` in a picture of a : b (this side to the other), rounded, halves up; from 1 to `most`.
+int matching(int side, std::int64_t a, std::int64_t b, int most) {
+  const double exact = static_cast<double>(side) * static_cast<double>(a) / static_cast<double>(b);
+  return static_cast<int>(std::clamp(std::floor(exact + 0.5), 1.0, static_cast<double>(most)));
 }
 
 // Whether some scale s gives both floor(w a s + 1/2) = W and floor(h s + 1/2) = H, pixels being a = p/q as wide as
@@ -27,36 +27,41 @@ bool same_aspect(Size input, std::int64_t p, std::int64_t q, Size output) {
   return (2 * W - 1) * h < (2 * H + 1) * w && (2 * H - 1) * w < (2 * W + 1) * h;
 }
 
-std::string aspect(Size size) {
-  const int divisor = std::gcd(size.width, size.height);
-  return fmt::format("{}:{}", size.width / divisor, size.height / divisor);
+std::string aspect(std::int64_t width, std::int64_t height) {
+  const std::int64_t divisor = std::gcd(width, height);
+  return fmt::format("{}:{}", width / divisor, height / divisor);
 }
 
-OutputPlan whole_frame(Size input, Size output) { return {.cropped = input, .upscaled = output, .output = output}; }
+OutputPlan whole_frame(Size input, Size output) {
+  OutputPlan plan;
+  plan.cropped = input;
+  plan.upscaled = plan.output = output;
+  return plan;
+}
 
-OutputPlan fitted(Size input, Size output, Fit fit) {
-  OutputPlan plan = whole_frame(input, output);
-  // Products of the sides across: which of the two is wider?
-  const std::int64_t input_wide = static_cast<std::int64_t>(input.width) * output.height;
-  const std::int64_t output_wide = static_cast<std::int64_t>(output.width) * input.height;
+// pad and crop: `p` and `q` are width and height of the input's pixels.
+void fit_into(OutputPlan& plan, Size input, std::int64_t p, std::int64_t q, Fit fit) {
+  const Size output = plan.output;
+  const std::int64_t shown_width = input.width * p, shown_height = input.height * q;
+  const bool output_is_wider = static_cast<double>(output.width) * static_cast<double>(shown_height) >
+                               static_cast<double>(output.height) * static_cast<double>(shown_width);
   if (fit == Fit::crop) {
-    if (output_wide > input_wide) {
-      plan.cropped.height = std::min(input.height, scaled(input.width, output.height, output.width));
+    if (output_is_wider) {
+      plan.cropped.height = matching(input.width, p * output.height, q * output.width, input.height);
     } else {
-      plan.cropped.width = std::min(input.width, scaled(input.height, output.width, output.height));
+      plan.cropped.width = matching(input.height, q * output.width, p * output.height, input.width);
     }
     plan.crop_left = (input.width - plan.cropped.width) / 2;
     plan.crop_top = (input.height - plan.cropped.height) / 2;
   } else {
-    if (output_wide > input_wide) {
-      plan.upscaled.width = std::min(output.width, scaled(input.width, output.height, input.height));
+    if (output_is_wider) {
+      plan.upscaled.width = matching(output.height, shown_width, shown_height, output.width);
     } else {
-      plan.upscaled.height = std::min(output.height, scaled(input.height, output.width, input.width));
+      plan.upscaled.height = matching(output.width, shown_height, shown_width, output.height);
     }
     plan.pad_left = (output.width - plan.upscaled.width) / 2;
     plan.pad_top = (output.height - plan.upscaled.height) / 2;
   }
-  return plan;
 }
 
 }  // namespace
@@ -88,18 +93,21 @@ OutputPlan plan_output(const InputShape& shape, const SizeRequest& request) {
     return whole_frame(input, output);
   }
   const Size output = *request.size;
+  const std::int64_t p = shape.sample_width, q = shape.sample_height;
   OutputPlan plan = whole_frame(input, output);
   if (same_aspect(input, 1, 1, output)) return plan;
-  plan.stretched = true;
-  if (same_aspect(input, shape.sample_width, shape.sample_height, output) || request.fit == Fit::stretch) return plan;
+  plan.square_pixels = true;
+  if (same_aspect(input, p, q, output) || request.fit == Fit::stretch) return plan;
   if (request.fit == Fit::none) {
     fail(
         ErrorCode::invalid_argument,
         "the size {}x{} has the aspect {}, the input's {}x{} has {}: choose --fit stretch (distorts), pad (black bars) "
         "or crop (cuts the input)",
-        output.width, output.height, aspect(output), input.width, input.height, aspect(input));
+        output.width, output.height, aspect(output.width, output.height), input.width, input.height,
+        aspect(input.width * p, input.height * q));
   }
-  return fitted(input, output, request.fit);
+  fit_into(plan, input, p, q, request.fit);
+  return plan;
 }
 
 }  // namespace flashvsr::cli

@@ -37,8 +37,9 @@ struct OutputPlan {
   // Where that lies in the frame that is written; black around it where fit is pad.
   int pad_left = 0, pad_top = 0;
   Size output;
-  // Scaled differently in width and height: the pixels of the output have another shape than those of the input.
-  bool stretched = false;
+  // The size is no plain scale of the input's: the output has square pixels, whatever the input has. Otherwise the
+  // shape of pixels stays.
+  bool square_pixels = false;
 
   bool pads() const { return !(upscaled == output); }
 };
@@ -51,7 +52,7 @@ std::optional<Size> parse_size(std::string_view text);
 
 // output = floor(input * scale + 1/2). Throws Error(invalid_argument) for an output without pixels or with sides over
 // kLargestSide, and for a size of another aspect without fit. A size has the input's aspect if some scale gives it, or
-// if it gives the shape in which the input is shown when its pixels are not square.
+// if it gives the shape in which an input without square pixels is shown. stretch and pad and crop go by that shape.
 OutputPlan plan_output(const InputShape& input, const SizeRequest& request);
 
 }  // namespace flashvsr::cli

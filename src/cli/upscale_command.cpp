@@ -31,12 +31,11 @@ struct Progress {
   }
 };
 
-media::SinkSettings sink_settings(const UpscaleOptions& options, const media::VideoInfo& info, const OutputPlan& plan) {
+media::SinkSettings sink_settings(const UpscaleOptions& options, const OutputPlan& plan) {
   media::SinkSettings settings;
   settings.width = plan.output.width;
   settings.height = plan.output.height;
-  settings.sample_aspect =
-      media::output_sample_aspect(info, plan.output.width, plan.output.height, plan.stretched && !plan.pads());
+  if (plan.square_pixels) settings.sample_aspect = media::Rational{1, 1};
   settings.codec = options.codec;
   settings.crf = options.crf;
   settings.overwrite = options.overwrite;
@@ -94,10 +93,10 @@ void upscale(const UpscaleOptions& options, Reporter& reporter) {
   const flashvsr_model_info model_info = model.info();
 
   const InputShape shape{.size = {info.width, info.height},
-                         .sample_width = info.sample_aspect.numerator,
-                         .sample_height = info.sample_aspect.denominator};
+                         .sample_width = std::max<std::int64_t>(info.sample_aspect.numerator, 1),
+                         .sample_height = std::max<std::int64_t>(info.sample_aspect.denominator, 1)};
   const OutputPlan plan = plan_output(shape, size_request(options, model_info.scale));
-  const auto sink = media::open_sink(options.output, info, sink_settings(options, info, plan));
+  const auto sink = media::open_sink(options.output, info, sink_settings(options, plan));
   Progress progress{reporter};
   api::Stream stream(model, complete(stream_settings(options), plan, progress));
 

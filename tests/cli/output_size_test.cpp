@@ -23,7 +23,7 @@ TEST(OutputSize, ScaleRoundsHalvesUp) {
     EXPECT_EQ(result.output, c.output) << c.input.width << " x " << c.scale;
     EXPECT_EQ(result.upscaled, c.output);
     EXPECT_EQ(result.cropped, c.input);
-    EXPECT_FALSE(result.stretched);
+    EXPECT_FALSE(result.square_pixels);
     EXPECT_FALSE(result.pads());
   }
 }
@@ -42,7 +42,7 @@ TEST(OutputSize, SizeOfTheSameAspectNeedsNoFit) {
     const OutputPlan result = plan(input, {.size = output});
     EXPECT_EQ(result.output, output);
     EXPECT_EQ(result.cropped, input);
-    EXPECT_FALSE(result.stretched);
+    EXPECT_FALSE(result.square_pixels);
   }
 }
 
@@ -64,7 +64,7 @@ TEST(OutputSize, StretchTakesTheSizeAsItIs) {
   const OutputPlan result = plan({640, 480}, {.size = Size{1920, 1080}, .fit = Fit::stretch});
   EXPECT_EQ(result.upscaled, (Size{1920, 1080}));
   EXPECT_EQ(result.cropped, (Size{640, 480}));
-  EXPECT_TRUE(result.stretched);
+  EXPECT_TRUE(result.square_pixels);
 }
 
 TEST(OutputSize, PadCentresThePicture) {
@@ -105,10 +105,16 @@ TEST(OutputSize, ShownShapeOfAnamorphicPixelsNeedsNoFit) {
   // PAL with pixels of 16:15 is shown 4:3.
   const InputShape pal{.size = {720, 576}, .sample_width = 16, .sample_height = 15};
   const OutputPlan square = plan_output(pal, {.size = Size{1536, 1152}});
-  EXPECT_TRUE(square.stretched);
+  EXPECT_TRUE(square.square_pixels);
   const OutputPlan same = plan_output(pal, {.size = Size{1440, 1152}});
-  EXPECT_FALSE(same.stretched);
+  EXPECT_FALSE(same.square_pixels);
   EXPECT_THROW(plan_output(pal, {.size = Size{1920, 1080}}), Error);
+  // The shown picture of 4:3 in 16:9 leaves bars of an eighth on each side, or loses an eighth above and below.
+  const OutputPlan padded = plan_output(pal, {.size = Size{1920, 1080}, .fit = Fit::pad});
+  EXPECT_EQ(padded.upscaled, (Size{1440, 1080}));
+  EXPECT_TRUE(padded.square_pixels);
+  const OutputPlan cut = plan_output(pal, {.size = Size{1920, 1080}, .fit = Fit::crop});
+  EXPECT_EQ(cut.cropped, (Size{720, 432}));
 }
 
 TEST(OutputSize, ParsesSizes) {
