@@ -112,15 +112,7 @@ double dot(const float* a, const float* b, std::int64_t count) {
 // ------------------------------------------------------------------------------------------------------- q, k, v
 
 // Each channel's partner in its pair.
-FLASHVSR_INLINE F32 swap_pairs(F32 x) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6);
-#else
-  return __builtin_shufflevector(x, x, 1, 0, 3, 2);
-#endif
-}
+FLASHVSR_INLINE F32 swap_pairs(F32 x) { return upper<1>(x); }
 
 // The rotation of one token, the same for every head: channel c becomes cosines[c] x[c] + sines[c] x[partner of c].
 struct Rotation {

@@ -127,22 +127,50 @@ FLASHVSR_INLINE void for_each_vector(std::int64_t count, const Body& body) {
   if (i < count) body(i, Part{count - i});
 }
 
-// In a fixed order, so that results do not hang on how a loop is cut.
-FLASHVSR_INLINE float sum_of(F32 value) {
-  float lanes[kLanes];
-  store(lanes, value);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+// Lane i receives lane i + width (of the first 2 * width lanes; what the others receive is of no use).
+template <int Width>
+FLASHVSR_INLINE F32 upper(F32 x) {
+#if defined(__AVX512F__)
+  if constexpr (Width == 8) {
+    return __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  } else if constexpr (Width == 4) {
+    return __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  } else if constexpr (Width == 2) {
+    return __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  } else {
+    return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
   }
-  return lanes[0];
+#elif defined(__AVX2__)
+  if constexpr (Width == 4) {
+    return __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3);
+  } else if constexpr (Width == 2) {
+    return __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5);
+  } else {
+    return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6);
+  }
+#else
+  if constexpr (Width == 2) {
+    return __builtin_shufflevector(x, x, 2, 3, 0, 1);
+  } else {
+    return __builtin_shufflevector(x, x, 1, 0, 3, 2);
+  }
+#endif
 }
-FLASHVSR_INLINE float max_of(F32 value) {
-  float lanes[kLanes];
-  store(lanes, value);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] = max(lanes[i], lanes[i + width]);
-  }
-  return lanes[0];
+
+// In a fixed order, so that results do not hang on how a loop is cut.
+FLASHVSR_INLINE float sum_of(F32 x) {
+  if constexpr (kLanes >= 16) x += upper<8>(x);
+  if constexpr (kLanes >= 8) x += upper<4>(x);
+  x += upper<2>(x);
+  x += upper<1>(x);
+  return x[0];
+}
+FLASHVSR_INLINE float max_of(F32 x) {
+  if constexpr (kLanes >= 16) x = max(x, upper<8>(x));
+  if constexpr (kLanes >= 8) x = max(x, upper<4>(x));
+  x = max(x, upper<2>(x));
+  x = max(x, upper<1>(x));
+  return x[0];
 }
 
 }  // namespace
