@@ -64,17 +64,24 @@ std::string rich_clip(const TemporaryFolder& folder, const std::string& name, co
 TEST(Streams, SoundIsCopiedByteForByte) {
   const TemporaryFolder folder;
   const std::string in = rich_clip(folder, "in.mkv", "-ac 2 -c:a:0 aac -c:a:1 libmp3lame", "srt");
+  const std::vector<std::string> streams = {"a:0", "a:1"};
+  std::vector<std::vector<std::string>> hashes;
+  std::vector<std::vector<double>> times;
+  for (const std::string& stream : streams) {
+    hashes.push_back(packet_hashes(in, stream));
+    times.push_back(packet_times(in, stream));
+    ASSERT_GT(hashes.back().size(), 50U);
+    ASSERT_EQ(hashes.back().size(), times.back().size());
+  }
   for (const char* name : {"out.mkv", "out.mp4", "out.mov"}) {
     SCOPED_TRACE(name);
     const auto notes = copy_video(in, folder / name);
-    for (const char* stream : {"a:0", "a:1"}) {
-      const auto expected = packet_hashes(in, stream);
-      EXPECT_GT(expected.size(), 50U);
-      EXPECT_EQ(packet_hashes(folder / name, stream), expected);
-      const auto times = packet_times(folder / name, stream), before = packet_times(in, stream);
-      ASSERT_EQ(times.size(), before.size());
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      EXPECT_EQ(packet_hashes(folder / name, streams[i]), hashes[i]);
+      const auto copied = packet_times(folder / name, streams[i]);
+      ASSERT_EQ(copied.size(), times[i].size());
       // Matroska rounds to milliseconds.
-      for (std::size_t i = 0; i < times.size(); ++i) EXPECT_NEAR(times[i], before[i], 1.01e-3);
+      for (std::size_t k = 0; k < copied.size(); ++k) EXPECT_NEAR(copied[k], times[i][k], 1.01e-3);
     }
     EXPECT_EQ(value(folder / name, "a", "stream_tags=language"), "eng;ger");
     EXPECT_EQ(value(folder / name, "s", "stream_tags=language"), "fra");

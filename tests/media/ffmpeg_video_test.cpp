@@ -221,9 +221,11 @@ TEST(Video, ChoicesThatCannotBeMeantAreErrors) {
   EXPECT_NE(error("a.webm", "h264").find("does not hold h264"), std::string::npos);
   EXPECT_NE(error("a.mp4", "divx9").find("'divx9' is no video codec"), std::string::npos);
   EXPECT_NE(error("a.mp4", "aac").find("'aac' is no video codec"), std::string::npos);
+  EXPECT_NE(error("a.ogv", "libtheora").find("leaves out frames"), std::string::npos);
   EXPECT_NE(error("a.mp4", "h264", 99).find("crf 99 is out of range"), std::string::npos);
   EXPECT_NE(error("a.mp4", "h264", -1).find("crf -1 is out of range"), std::string::npos);
   EXPECT_NE(error("a.gif", "").find(".gif"), std::string::npos);
+  EXPECT_NE(error("a.h264", "").find(".h264"), std::string::npos);
   EXPECT_NE(error("a.mp3", "").find(".mp3"), std::string::npos);
   EXPECT_NE(error("a.xyz", "").find(".xyz"), std::string::npos);
   EXPECT_NE(error("a", "").find("no extension"), std::string::npos);

@@ -34,7 +34,6 @@ const std::vector<Family>& families() {
       {"ffv1", AV_CODEC_ID_FFV1, {"ffv1"}},
       {"prores", AV_CODEC_ID_PRORES, {"prores_ks", "prores"}},
       {"mpeg4", AV_CODEC_ID_MPEG4, {"mpeg4"}},
-      {"theora", AV_CODEC_ID_THEORA, {"libtheora"}},
       {"mjpeg", AV_CODEC_ID_MJPEG, {"mjpeg"}},
   };
   return all;
@@ -60,7 +59,7 @@ std::vector<const AVCodec*> default_encoders(const AVOutputFormat& container, co
   const std::string_view container_name = container.name;
   std::vector<std::string_view> order = {"h264", "hevc", "av1", "mpeg4", "ffv1"};
   if (container_name == "webm") order = {"vp9", "av1", "vp8"};
-  if (container_name == "ogg" || container_name == "ogv") order = {"theora", "vp8"};
+  if (container_name == "ogg" || container_name == "ogv") order = {"vp8"};
   const std::string_view wanted = order.front();
   for (const std::string_view name : order) {
     const Family& family = *find_family(name);
@@ -99,6 +98,11 @@ std::vector<const AVCodec*> requested_encoders(const AVOutputFormat& container, 
          "of "
          "FFmpeg's encoders",
          name);
+  if (codecs.front()->id == AV_CODEC_ID_THEORA)
+    fail(ErrorCode::unsupported,
+         "{}: Theora is not written, because its encoder leaves out frames that hardly change: "
+         "choose another --codec",
+         path);
   if (!container_holds(container, codecs.front()->id))
     fail(ErrorCode::unsupported,
          "{}: {} does not hold {}: choose another extension (.mkv holds nearly everything) or --codec", path,
@@ -236,7 +240,6 @@ bool counts_frames(AVCodecID codec) {
     case AV_CODEC_ID_H263:
     case AV_CODEC_ID_H263P:
     case AV_CODEC_ID_FLV1:
-    case AV_CODEC_ID_THEORA:
     case AV_CODEC_ID_DIRAC: return true;
     default: return false;
   }

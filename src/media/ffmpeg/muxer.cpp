@@ -13,8 +13,11 @@ namespace {
 
 constexpr int kBufferBytes = 1 << 18;
 
-// Formats that FFmpeg offers for an extension but that are no home for an upscaled video.
-bool is_refused(std::string_view name) {
+// Formats that FFmpeg offers for an extension but that are no home for an upscaled video: pictures, and raw streams
+// without time stamps.
+bool is_refused(const AVOutputFormat& format) {
+  const std::string_view name = format.name;
+  if ((format.flags & AVFMT_NOTIMESTAMPS) != 0) return true;
   return name == "gif" || name == "apng" || name == "image2" || name == "image2pipe" || name == "webp" ||
          name == "null";
 }
@@ -35,7 +38,7 @@ const AVOutputFormat& container_for(const std::string& path) {
          path);
   const AVOutputFormat* format = av_guess_format(nullptr, ("x." + extension).c_str(), nullptr);
   if (format == nullptr || format->video_codec == AV_CODEC_ID_NONE || (format->flags & AVFMT_NOFILE) != 0 ||
-      is_refused(format->name))
+      is_refused(*format))
     fail(ErrorCode::invalid_argument,
          "{}: .{} is not a format for video that can be written: use .mp4, .mkv, .mov, .webm or .y4m", path, extension);
   return *format;
