@@ -119,8 +119,7 @@ bool rounds_chroma_up(AVCodecID codec) {
     case AV_CODEC_ID_AV1:
     case AV_CODEC_ID_FFV1:
     case AV_CODEC_ID_MPEG4:
-    case AV_CODEC_ID_MJPEG:
-    case AV_CODEC_ID_THEORA: return true;
+    case AV_CODEC_ID_MJPEG: return true;
     default: return false;
   }
 }
