@@ -22,15 +22,6 @@ Ycc truth(const std::array<int, 3>& rgb, double kr, double kb, bool full) {
   return {16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr};
 }
 
-constexpr std::array<std::array<int, 3>, 8> kColors = {{{0, 0, 0},
-                                                        {255, 255, 255},
-                                                        {255, 0, 0},
-                                                        {0, 255, 0},
-                                                        {0, 0, 255},
-                                                        {200, 30, 120},
-                                                        {17, 99, 201},
-                                                        {128, 128, 128}}};
-
 TEST(Color, EveryMatrixAndRangeFollowsItsDefinition) {
   struct Case {
     ColorMatrix matrix;

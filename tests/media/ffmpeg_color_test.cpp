@@ -10,15 +10,6 @@
 namespace flashvsr::media::test {
 namespace {
 
-constexpr std::array<std::array<int, 3>, 8> kColors = {{{0, 0, 0},
-                                                        {255, 255, 255},
-                                                        {255, 0, 0},
-                                                        {0, 255, 0},
-                                                        {0, 0, 255},
-                                                        {200, 30, 120},
-                                                        {17, 99, 201},
-                                                        {128, 128, 128}}};
-
 // The nearest Y'CbCr codes of a colour, 8 bits.
 std::array<int, 3> encode(const std::array<int, 3>& rgb, double kr, double kb, bool full) {
   const double r = rgb[0] / 255.0, g = rgb[1] / 255.0, b = rgb[2] / 255.0;

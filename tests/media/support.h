@@ -3,12 +3,23 @@
 
 #include "media/media.h"
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
 
 namespace flashvsr::media::test {
+
+// Colours that a conversion must keep: black, white, primaries, mixtures, grey.
+inline constexpr std::array<std::array<int, 3>, 8> kColors = {{{0, 0, 0},
+                                                               {255, 255, 255},
+                                                               {255, 0, 0},
+                                                               {0, 255, 0},
+                                                               {0, 0, 255},
+                                                               {200, 30, 120},
+                                                               {17, 99, 201},
+                                                               {128, 128, 128}}};
 
 // A folder of its own for a test; removed with all it holds.
 class TemporaryFolder {

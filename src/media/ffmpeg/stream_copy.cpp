@@ -127,40 +127,26 @@ void StreamCopier::plan(AVStream& stream, std::vector<std::string>& notes) {
 void StreamCopier::plan_audio(AVStream& stream, std::vector<std::string>& notes) {
   Route& route = routes_[static_cast<std::size_t>(stream.index)];
   route.is_audio = true;
-  if (container_holds(output_.format(), stream.codecpar->codec_id)) {
-    route.output = &add_output(stream, *stream.codecpar);
-    return;
-  }
-  std::string reason;
-  route.converter = make_audio_converter(stream, output_.format(), reason);
-  const std::string name =
-      fmt::format("{}: sound stream {} ({})", output_.path(), stream.index, describe_stream(stream));
-  if (!route.converter) {
-    notes.push_back(fmt::format("{} is left out, because {} does not hold it and {}.", name,
-                                container_name(output_.format()), reason));
-    return;
-  }
-  const AVCodecContext& encoder = route.converter->encoder();
-  AVCodecParameters* parameters = avcodec_parameters_alloc();
-  if (parameters == nullptr || avcodec_parameters_from_context(parameters, &encoder) < 0) throw std::bad_alloc();
-  route.output = &add_output(stream, *parameters);
-  avcodec_parameters_free(&parameters);
-  route.output->time_base = encoder.time_base;
-  notes.push_back(fmt::format("{} is converted to {}, because {} does not hold it.", name,
-                              avcodec_get_name(encoder.codec_id), container_name(output_.format())));
+  plan_copy_or_conversion(stream, "sound", make_audio_converter, notes);
+  if (route.converter) route.output->time_base = route.converter->encoder().time_base;
 }
 
 void StreamCopier::plan_subtitle(AVStream& stream, std::vector<std::string>& notes) {
+  routes_[static_cast<std::size_t>(stream.index)].is_subtitle = true;
+  plan_copy_or_conversion(stream, "subtitle", make_subtitle_converter, notes);
+}
+
+void StreamCopier::plan_copy_or_conversion(AVStream& stream, const char* kind, MakeConverter make,
+                                           std::vector<std::string>& notes) {
   Route& route = routes_[static_cast<std::size_t>(stream.index)];
-  route.is_subtitle = true;
   if (container_holds(output_.format(), stream.codecpar->codec_id)) {
     route.output = &add_output(stream, *stream.codecpar);
     return;
   }
   std::string reason;
-  route.converter = make_subtitle_converter(stream, output_.format(), reason);
+  route.converter = make(stream, output_.format(), reason);
   const std::string name =
-      fmt::format("{}: subtitle stream {} ({})", output_.path(), stream.index, describe_stream(stream));
+      fmt::format("{}: {} stream {} ({})", output_.path(), kind, stream.index, describe_stream(stream));
   if (!route.converter) {
     notes.push_back(fmt::format("{} is left out, because {} does not hold it and {}.", name,
                                 container_name(output_.format()), reason));

@@ -51,6 +51,10 @@ class StreamCopier {
   void plan(AVStream& stream, std::vector<std::string>& notes);
   void plan_audio(AVStream& stream, std::vector<std::string>& notes);
   void plan_subtitle(AVStream& stream, std::vector<std::string>& notes);
+  using MakeConverter = std::unique_ptr<PacketConverter> (*)(const AVStream& stream, const AVOutputFormat& container,
+                                                             std::string& reason);
+  // Copies the stream where the container holds it, else converts it with what `make` gives, else leaves it out.
+  void plan_copy_or_conversion(AVStream& stream, const char* kind, MakeConverter make, std::vector<std::string>& notes);
   // False if the container has no place for it.
   bool plan_cover(AVStream& stream);
   bool plan_attachment(AVStream& stream);
