@@ -6,7 +6,7 @@
 
 #include "ops/cpu/cpu_settings.h"
 #include "ops/cpu/memory_pool.h"
-#include "ops/cpu/prepared_weights.h"
+#include "ops/prepared_weights.h"
 #include "ops/operations.h"
 
 #include <memory>
