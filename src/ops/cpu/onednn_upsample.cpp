@@ -1,13 +1,10 @@
-// oneDNN: nearest upsampling, a 1x1 convolution and a 3x3 convolution merged into one step.
-//
-// Of the nine taps of a 3x3 convolution over doubled pixels, those that fall on the same source pixel add up: each of
-// the four phases (row and column of a result pixel modulo 2) is a 2x2 convolution of the source, 4/9 of the work. A
-// 1x1 convolution before it multiplies into its weights. Zeros around the doubled frame are zeros around the source.
+// oneDNN: nearest upsampling, a 1x1 convolution and a 3x3 convolution merged into one step (ops/merged_upsampling.h).
 // (The same as a 4x4 deconvolution of stride 2, which oneDNN runs at a tenth of the rate of convolutions.)
 #include "core/threads.h"
 #include "ops/cpu/onednn_engine.h"
 #include "ops/cpu/onednn_gather.h"
 #include "ops/cpu/onednn_operations.h"
+#include "ops/merged_upsampling.h"
 
 #include <omp.h>
 
@@ -18,53 +15,17 @@
 namespace flashvsr::ops {
 namespace {
 
-constexpr std::int64_t kPhases = 4;
+constexpr std::int64_t kPhases = kUpsamplingPhases;
 // Bytes of source rows and result rows that a thread works on at a time: about a core's second-level cache.
 constexpr std::int64_t kBandBytes = std::int64_t{3} << 18;
 constexpr std::size_t kAlignment = 64;
 
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-// The 2x2 convolutions of all frames and phases: [frames, 4, out, in, 2, 2], phase = 2 * row + column.
+// Of all frames and phases.
 struct MergedUpsampling {
   std::vector<float> values;
 };
-
-// The row (or column) of the 2x2 kernel of phase `phase` that tap `tap` of the three falls on. Phase 0 sees source rows
-// y - 1 and y (taps 0 | 1, 2), phase 1 rows y and y + 1 (taps 0, 1 | 2).
-std::int64_t merged_tap(std::int64_t phase, std::int64_t tap) { return (tap + 1 + phase) / 2 - phase; }
-
-MergedUpsampling merge(const std::vector<float>& conv, const std::vector<float>& grow, std::int64_t out,
-                       std::int64_t channels, std::int64_t frames) {
-  MergedUpsampling merged{std::vector<float>(static_cast<std::size_t>(frames * kPhases * out * channels * 4))};
-  parallel_for_each(frames * kPhases * out, [&](std::int64_t item) {
-    const std::int64_t frame = item / (kPhases * out), phase = item / out % kPhases, o = item % out;
-    std::vector<double> sums(static_cast<std::size_t>(channels * 4)), result(sums.size());
-    for (std::int64_t c = 0; c < channels; ++c) {
-      for (std::int64_t tap = 0; tap < 9; ++tap) {
-        const std::int64_t position = 2 * merged_tap(phase / 2, tap / 3) + merged_tap(phase % 2, tap % 3);
-        sums[static_cast<std::size_t>(4 * c + position)] +=
-            static_cast<double>(conv[static_cast<std::size_t>((o * channels + c) * 9 + tap)]);
-      }
-    }
-    if (grow.empty()) {
-      result = sums;
-    } else {
-      for (std::int64_t c = 0; c < channels; ++c) {
-        const float* row = grow.data() + (frame * channels + c) * channels;
-        for (std::int64_t i = 0; i < channels; ++i) {
-          for (std::int64_t position = 0; position < 4; ++position) {
-            result[static_cast<std::size_t>(4 * i + position)] +=
-                sums[static_cast<std::size_t>(4 * c + position)] * static_cast<double>(row[i]);
-          }
-        }
-      }
-    }
-    std::ranges::transform(result, merged.values.begin() + item * channels * 4,
-                           [](double value) { return static_cast<float>(value); });
-  });
-  return merged;
-}
 
 }  // namespace
 
@@ -73,15 +34,15 @@ OneDnnOperations::WeightSource OneDnnOperations::merged_weights(const Parameter&
   return [this, &conv, &grow, frames, part](const void* wanted) {
     const std::int64_t out = conv.dim(0), channels = conv.dim(1);
     const std::uint64_t grow_id = grow ? grow.id() : 0;
-    return engine_->packed({conv.id(), grow_id, static_cast<std::uint64_t>(part)},
-                           *static_cast<const dnnl::memory::desc*>(wanted), {out, channels, 2, 2},
-                           dnnl::memory::format_tag::oihw, [&](const onednn::Engine::Pack& pack) {
-                             const auto& merged = prepared().get<MergedUpsampling>({conv.id(), grow_id}, [&] {
-                               return merge(compute_values(conv), grow ? compute_values(grow) : std::vector<float>(),
-                                            out, channels, frames);
-                             });
-                             pack({DType::f32, merged.values.data() + part * out * channels * 4});
-                           });
+    return engine_->packed(
+        {conv.id(), grow_id, static_cast<std::uint64_t>(part)}, *static_cast<const dnnl::memory::desc*>(wanted),
+        {out, channels, 2, 2}, dnnl::memory::format_tag::oihw, [&](const onednn::Engine::Pack& pack) {
+          const auto& merged = prepared().get<MergedUpsampling>({conv.id(), grow_id}, [&] {
+            return MergedUpsampling{merged_upsampling(
+                compute_values(conv), grow ? compute_values(grow) : std::vector<float>(), out, channels, frames)};
+          });
+          pack({DType::f32, merged.values.data() + part * out * channels * 4});
+        });
   };
 }
 

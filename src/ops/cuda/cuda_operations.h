@@ -13,16 +13,21 @@
 #include <string>
 #include <vector>
 
+namespace flashvsr::cuda {
+struct ConvolutionArguments;  // cuda/kernels/convolution.h
+}
+
 namespace flashvsr::ops {
 
 struct CudaSettings {
   int device = 0;
-  DType compute = DType::bf16;  // f32 or bf16: activations and weights of products; sums are f32
+  DType compute = DType::bf16;   // f32 or bf16: activations and weights of products; sums are f32
   DType residual = DType::bf16;  // of the DiT's residual stream
 };
 
-struct CudaLinear;     // cuda/linear.h: handle and plans of cuBLASLt
-struct CudaAttention;  // cuda/attention.h: which kernels are used, work space
+struct CudaLinear;          // cuda/linear.h: handle and plans of cuBLASLt
+struct CudaAttention;       // cuda/attention.h: which kernels are used, work space
+struct ConvolutionWeights;  // cuda/convolution.h
 
 class CudaOperations : public Operations {
  public:
@@ -105,6 +110,14 @@ class CudaOperations : public Operations {
   const Tensor& on_device(const Parameter& parameter, DType type);
   // Host values on the device for as long as the back end lives (tables, merged weights).
   Tensor upload_weights(const void* host, const Shape& shape, DType host_type, DType type);
+
+  // cuda/convolution_operations.cpp. A convolution by the fastest kernel that can do it: those of the tensor cores
+  // first (false: none of them can), then the plain one.
+  void convolve(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights);
+  bool convolve_fast(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights);
+  const void* packed_weights(const ConvolutionWeights& weights, int granule);
+  std::vector<Tensor> upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                      std::int64_t frames, Activation activation);
 
   CudaSettings settings_;
   cuda::Device device_;
