@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <map>
 #include <memory>
 #include <typeindex>
@@ -17,8 +16,8 @@ class PreparedWeights {
  public:
   // The entry of type T under `key`; the first time, make() gives it. The reference stays valid.
   template <typename T, typename Make>
-  const T& get(std::initializer_list<std::uint64_t> key, const Make& make) {
-    auto position = entries_.try_emplace({std::type_index(typeid(T)), std::vector<std::uint64_t>(key)}).first;
+  const T& get(std::vector<std::uint64_t> key, const Make& make) {
+    auto position = entries_.try_emplace({std::type_index(typeid(T)), std::move(key)}).first;
     if (!position->second) position->second = std::make_shared<T>(make());
     return *static_cast<const T*>(position->second.get());
   }

@@ -26,6 +26,7 @@ struct CudaSettings {
 };
 
 struct CudaLinear;          // cuda/linear.h: handle and plans of cuBLASLt
+struct LinearOperands;      // cuda/linear.h
 struct CudaAttention;       // cuda/attention.h: which kernels are used, work space
 struct ConvolutionWeights;  // cuda/convolution.h
 
@@ -110,6 +111,9 @@ class CudaOperations : public Operations {
   const Tensor& on_device(const Parameter& parameter, DType type);
   // Host values on the device for as long as the back end lives (tables, merged weights).
   Tensor upload_weights(const void* host, const Shape& shape, DType host_type, DType type);
+
+  // cuda/linear_operations.cpp. Made once; a gate multiplies the one layer there is, the bias is given in `bias_type`.
+  const LinearOperands& linear_operands(std::span<const LinearWeights> weights, const Tensor* gate, DType bias_type);
 
   // cuda/convolution_operations.cpp. A convolution by the fastest kernel that can do it: those of the tensor cores
   // first (false: none of them can), then the plain one.
