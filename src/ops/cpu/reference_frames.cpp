@@ -1,6 +1,6 @@
 // Reference: operations on frames of pixels.
 #include "core/threads.h"
-#include "ops/cpu/bicubic.h"
+#include "ops/bicubic.h"
 #include "ops/cpu/reference_math.h"
 #include "ops/cpu/reference_operations.h"
 

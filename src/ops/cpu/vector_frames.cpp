@@ -1,6 +1,6 @@
 // Operations on frames of pixels. The arithmetic is in kernels/frames.cpp.
 #include "core/threads.h"
-#include "ops/cpu/bicubic.h"
+#include "ops/bicubic.h"
 #include "ops/cpu/kernels/kernel_table.h"
 #include "ops/cpu/reference_math.h"
 #include "ops/cpu/vector_elements.h"

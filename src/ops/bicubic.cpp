@@ -1,4 +1,4 @@
-#include "ops/cpu/bicubic.h"
+#include "ops/bicubic.h"
 
 #include <cmath>
 
