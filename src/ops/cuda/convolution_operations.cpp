@@ -4,6 +4,7 @@
 #include "ops/cuda/cuda_operations.h"
 #include "ops/cuda/kernels/convolution.h"
 #include "ops/cuda/kernels/convolution_plain.h"
+#include "ops/cuda/kernels/convolution_portable.h"
 #include "ops/merged_upsampling.h"
 
 #include <algorithm>
@@ -75,7 +76,14 @@ const void* CudaOperations::packed_weights(const ConvolutionWeights& weights, in
   return packed.values.sliced(weights.part, weights.part + 1).raw();
 }
 
-bool CudaOperations::convolve_fast(const cuda::ConvolutionArguments&, const ConvolutionWeights&) { return false; }
+bool CudaOperations::convolve_fast(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights) {
+  if (cuda::convolution_portable_supports(arguments)) {
+    const void* packed = packed_weights(weights, cuda::kPortableConvolutionGranule);
+    check(cuda::launch_convolution_portable(arguments, packed, stream()), "convolution");
+    return true;
+  }
+  return false;
+}
 
 void CudaOperations::convolve(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights) {
   if (convolve_fast(arguments, weights)) return;
