@@ -77,6 +77,7 @@ const void* CudaOperations::packed_weights(const ConvolutionWeights& weights, in
 }
 
 bool CudaOperations::convolve_fast(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights) {
+  if (convolve_hopper(arguments, weights)) return true;
   if (cuda::convolution_portable_supports(arguments)) {
     const void* packed = packed_weights(weights, cuda::kPortableConvolutionGranule);
     check(cuda::launch_convolution_portable(arguments, packed, stream()), "convolution");

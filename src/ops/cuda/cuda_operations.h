@@ -15,7 +15,8 @@
 
 namespace flashvsr::cuda {
 struct ConvolutionArguments;  // cuda/kernels/convolution.h
-}
+struct HopperWeightLayout;    // cuda/kernels/convolution_hopper.h
+}  // namespace flashvsr::cuda
 
 namespace flashvsr::ops {
 
@@ -120,6 +121,9 @@ class CudaOperations : public Operations {
   void convolve(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights);
   bool convolve_fast(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights);
   const void* packed_weights(const ConvolutionWeights& weights, int granule);
+  // cuda/hopper_convolution.cpp
+  bool convolve_hopper(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights);
+  const void* hopper_weights(const ConvolutionWeights& weights, const cuda::HopperWeightLayout& layout);
   std::vector<Tensor> upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
                                       std::int64_t frames, Activation activation);
 

@@ -34,4 +34,17 @@ bool encode_panel_map(CUtensorMap* map, const void* data, std::uint64_t rows, st
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
+bool encode_frames_map(CUtensorMap* map, const void* data, std::uint64_t channels, std::uint64_t width,
+                       std::uint64_t height, std::uint64_t frames, std::uint32_t box_width, std::uint32_t box_height) {
+  const auto encode = encode_function();
+  if (encode == nullptr) return false;
+  const cuuint64_t dims[4] = {channels, width, height, frames};
+  const cuuint64_t strides[3] = {channels * 2, width * channels * 2, height * width * channels * 2};
+  const cuuint32_t box[4] = {64, box_width, box_height, 1};
+  const cuuint32_t element_strides[4] = {1, 1, 1, 1};
+  return encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(data), dims, strides, box, element_strides,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
 }  // namespace flashvsr::cuda

@@ -12,6 +12,13 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
+// Keeps the compiler from reading accumulators before the wait in front of this.
+template <int Size>
+__device__ __forceinline__ void wgmma_results(float (&d)[Size]) {
+#pragma unroll
+  for (int i = 0; i < Size; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 template <int Registers>
 __device__ __forceinline__ void set_max_registers_up() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
@@ -61,6 +68,15 @@ __device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], const std::uint
       ", {%64,%65,%66,%67}, %68, p, 1, 1, %70;\n}"
       : FLASHVSR_ACC64(d)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TransposeB));
+}
+
+// d[64 x 16] (+)= A[64 x 16] B[16 x 16], both in shared memory, B stored [n][k].
+__device__ __forceinline__ void wgmma_m64n16k16(float (&d)[8], std::uint64_t a, std::uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %10, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, p, 1, 1, 0, 0;\n}"
+      : FLASHVSR_ACC4(d, 0), FLASHVSR_ACC4(d, 4)
+      : "l"(a), "l"(b), "r"(accumulate));
 }
 
 }  // namespace flashvsr::cuda::ptx

@@ -1,0 +1,410 @@
+// A tile is 256 pixels, two halves of 8 x 16, by 128 output channels (16 where there are that few). A half is the work
+// of one warpgroup. Its patch of pixels, with the border that the taps reach into, is copied once for 64 channels and
+// read by all taps from shared memory: the 128-byte swizzle goes by the address, so that a product may start at any
+// pixel of the patch. Weights stream through a ring of their own. One warpgroup is kept a few steps ahead of the other,
+// so that one multiplies while the other writes its results.
+#include "ops/cuda/kernels/activation.cuh"
+#include "ops/cuda/kernels/convolution_hopper.h"
+#include "ops/cuda/kernels/elements.cuh"
+#include "ops/cuda/ptx/mbarrier.cuh"
+#include "ops/cuda/ptx/tma.cuh"
+#include "ops/cuda/ptx/wgmma.cuh"
+#include "ops/cuda/tensor_map.h"
+
+#include <algorithm>
+
+namespace flashvsr::cuda {
+namespace {
+
+using namespace ptx;
+
+constexpr int kTileWidth = 8, kTileHeight = 16;  // of a half
+constexpr int kMaxKernel = 3;
+constexpr int kRowBytes = 128;  // a pixel's 64 channels
+constexpr int kPatchBytes =
+    ((kTileWidth + kMaxKernel - 1) * (kTileHeight + kMaxKernel - 1) * kRowBytes + 1023) / 1024 * 1024;
+constexpr int kPatchStages = 2, kWeightStages = 8;
+constexpr int kConsumers = 2, kThreads = 128 * (1 + kConsumers);
+constexpr int kConsumerWarps = 4 * kConsumers;
+// How many steps the first warpgroup runs ahead of the second, at most: those of one patch.
+constexpr int kMostLead = 4;
+constexpr int kLeadBarrier = 1;
+
+template <int N>
+constexpr int kWeightStageBytes = N* kRowBytes;
+constexpr int shared_bytes(int n) {
+  return kPatchStages * kConsumers * kPatchBytes + kWeightStages * n * kRowBytes + 1024;
+}
+
+struct Parameters {
+  CUtensorMap first, second, weights;
+  ConvolutionArguments c;
+  int first_chunks, chunks;  // of 64 channels: of the first source, of both
+  int tiles_x, tiles_y, halves, pairs, column_tiles, tiles;
+};
+
+struct Half {
+  int frame, y, x;
+  bool valid;
+};
+
+__device__ Half half_of(const Parameters& p, int index) {
+  Half half;
+  half.valid = index < p.halves;
+  index = min(index, p.halves - 1);
+  half.x = index % p.tiles_x * kTileWidth;
+  index /= p.tiles_x;
+  half.y = index % p.tiles_y * kTileHeight;
+  half.frame = index / p.tiles_y;
+  return half;
+}
+
+// A position in a ring of stages.
+template <int Stages>
+struct Ring {
+  int stage = 0;
+  std::uint32_t phase = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage == Stages) stage = 0, phase ^= 1;
+  }
+};
+
+struct Barriers {
+  std::uint64_t patch_full[kPatchStages], patch_empty[kPatchStages];
+  std::uint64_t weight_full[kWeightStages], weight_empty[kWeightStages];
+};
+
+template <int N>
+__device__ void produce(const Parameters& p, Barriers& barriers, unsigned char* patches, unsigned char* weights) {
+  const int patch_width = kTileWidth + p.c.kw - 1, patch_height = kTileHeight + p.c.kh - 1;
+  const std::uint32_t patch_bytes = static_cast<std::uint32_t>(kConsumers * patch_width * patch_height * kRowBytes);
+  const int taps = p.c.kh * p.c.kw;
+  Ring<kPatchStages> patch;
+  Ring<kWeightStages> weight;
+  tma_prefetch_map(&p.first);
+  tma_prefetch_map(&p.weights);
+  for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles; tile += static_cast<int>(gridDim.x)) {
+    const int pair = tile % p.pairs, n0 = tile / p.pairs * N;
+    const Half halves[2] = {half_of(p, 2 * pair), half_of(p, 2 * pair + 1)};
+    int k_block = 0;
+    for (int t = 0; t < p.c.kt; ++t) {
+      for (int chunk = 0; chunk < p.chunks; ++chunk) {
+        const bool of_first = chunk < p.first_chunks;
+        const CUtensorMap* map = of_first ? &p.first : &p.second;
+        const int channel = (of_first ? chunk : chunk - p.first_chunks) * 64;
+        mbarrier_wait(&barriers.patch_empty[patch.stage], patch.phase ^ 1);
+        mbarrier_expect(&barriers.patch_full[patch.stage], patch_bytes);
+#pragma unroll
+        for (int h = 0; h < kConsumers; ++h) {
+          tma_load_4d(patches + (patch.stage * kConsumers + h) * kPatchBytes, map, &barriers.patch_full[patch.stage],
+                      channel, halves[h].x - p.c.pad_left, halves[h].y - p.c.pad_top,
+                      halves[h].frame * p.c.time_stride + t);
+        }
+        patch.advance();
+        for (int tap = 0; tap < taps; ++tap) {
+          mbarrier_wait(&barriers.weight_empty[weight.stage], weight.phase ^ 1);
+          mbarrier_expect(&barriers.weight_full[weight.stage], kWeightStageBytes<N>);
+          tma_load_3d(weights + weight.stage * kWeightStageBytes<N>, &p.weights, &barriers.weight_full[weight.stage], 0,
+                      n0, k_block++);
+          weight.advance();
+        }
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ void multiply(float (&d)[64], std::uint64_t a, std::uint64_t b, int accumulate) {
+  wgmma_m64n128k16<0>(d, a, b, accumulate);
+}
+__device__ __forceinline__ void multiply(float (&d)[8], std::uint64_t a, std::uint64_t b, int accumulate) {
+  wgmma_m64n16k16(d, a, b, accumulate);
+}
+
+__device__ __forceinline__ float2 load_pair(const void* values, DType type, std::int64_t index) {
+  if (type == DType::f32) return *reinterpret_cast<const float2*>(static_cast<const float*>(values) + index);
+  return __bfloat1622float2(
+      *reinterpret_cast<const __nv_bfloat162*>(static_cast<const __nv_bfloat16*>(values) + index));
+}
+
+__device__ __forceinline__ std::uint32_t packed(float2 value) {
+  const __nv_bfloat162 pair = __float22bfloat162_rn(value);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+// Four threads hold a pair of columns of each of four groups of eight columns; afterwards thread i holds group i.
+__device__ __forceinline__ void transpose_quad(std::uint32_t (&words)[4], int lane) {
+#pragma unroll
+  for (int bit = 1; bit <= 2; bit *= 2) {
+    const bool upper = lane & bit;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i & bit) continue;
+      const std::uint32_t given = upper ? words[i] : words[i | bit];
+      const std::uint32_t taken = __shfl_xor_sync(0xffffffffu, given, bit);
+      if (upper)
+        words[i] = taken;
+      else
+        words[i | bit] = taken;
+    }
+  }
+}
+
+// One pass for each kind, so that the choice is made once and not for every element.
+template <int Size>
+__device__ __forceinline__ void activate_all(float (&d)[Size], Activation kind) {
+  const auto apply = [&d]<Activation Kind>() {
+#pragma unroll
+    for (int i = 0; i < Size; ++i) d[i] = activate<Kind>(d[i]);
+  };
+  switch (kind) {
+    case Activation::relu: return apply.template operator()<Activation::relu>();
+    case Activation::silu: return apply.template operator()<Activation::silu>();
+    case Activation::gelu_tanh: return apply.template operator()<Activation::gelu_tanh>();
+    case Activation::none: break;
+  }
+}
+
+// bf16 results, channels in multiples of 8: 64 contiguous bytes a pixel and store. d is 8 x 8 pixels by 128 channels.
+__device__ __forceinline__ void store_wide(const ConvolutionArguments& c, float (&d)[64], const Half& half, int y0,
+                                           int n0) {
+  const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32, quad = lane % 4;
+  const int x = half.x + lane / 4, y = y0 + 2 * warp, columns = c.out_channels - n0;
+  const bool inside = half.valid && x < c.out_width;
+  const std::int64_t pixel = half.frame * c.out_frame_stride + y * c.out_row_stride + x * c.out_column_stride + n0;
+  if (c.bias != nullptr) {
+    const float2* bias = reinterpret_cast<const float2*>(c.bias + n0) + quad;
+#pragma unroll
+    for (int j = 0; j < 16; ++j) {
+      const float2 value = 8 * j < columns ? __ldg(bias + 4 * j) : make_float2(0, 0);
+      d[4 * j] += value.x, d[4 * j + 1] += value.y, d[4 * j + 2] += value.x, d[4 * j + 3] += value.y;
+    }
+  }
+  if (c.residual != nullptr) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (!inside || y + h >= c.out_height) continue;
+      const std::int64_t first = pixel + h * c.out_row_stride + 2 * quad;
+      float2 values[16];
+#pragma unroll
+      for (int j = 0; j < 16; ++j) {
+        values[j] = 8 * j < columns ? load_pair(c.residual, c.residual_type, first + 8 * j) : make_float2(0, 0);
+      }
+#pragma unroll
+      for (int j = 0; j < 16; ++j) d[4 * j + 2 * h] += values[j].x, d[4 * j + 2 * h + 1] += values[j].y;
+    }
+  }
+  activate_all(d, c.activation);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    auto* const out = static_cast<__nv_bfloat16*>(c.out) + pixel + h * c.out_row_stride + 8 * quad;
+#pragma unroll
+    for (int group = 0; group < 4; ++group) {
+      std::uint32_t words[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int j = 4 * group + i;
+        words[i] = packed(make_float2(d[4 * j + 2 * h], d[4 * j + 2 * h + 1]));
+      }
+      transpose_quad(words, lane);
+      if (inside && y + h < c.out_height && 32 * group + 8 * quad < columns) {
+        *reinterpret_cast<uint4*>(out + 32 * group) = make_uint4(words[0], words[1], words[2], words[3]);
+      }
+    }
+  }
+}
+
+// Any result, one element at a time.
+template <int Size>
+__device__ __forceinline__ void store_single(const ConvolutionArguments& c, float (&d)[Size], const Half& half, int y0,
+                                             int n0) {
+  const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+  const int x = half.x + lane / 4;
+  const auto visit = [&](const auto& function) {
+#pragma unroll
+    for (int i = 0; i < Size; ++i) {
+      const int y = y0 + 2 * warp + i / 2 % 2, column = n0 + 8 * (i / 4) + 2 * (lane % 4) + i % 2;
+      if (!half.valid || x >= c.out_width || y >= c.out_height || column >= c.out_channels) continue;
+      function(d[i], column, half.frame * c.out_frame_stride + y * c.out_row_stride + x * c.out_column_stride + column);
+    }
+  };
+  if (c.bias != nullptr) visit([&](float& value, int column, std::int64_t) { value += c.bias[column]; });
+  if (c.residual != nullptr) {
+    visit([&](float& value, int, std::int64_t element) {
+      value += c.residual_type == DType::f32 ? static_cast<const float*>(c.residual)[element]
+                                             : to_float(static_cast<const __nv_bfloat16*>(c.residual)[element]);
+    });
+  }
+  activate_all(d, c.activation);
+  visit([&](float value, int, std::int64_t element) {
+    if (c.out_type == DType::f32)
+      static_cast<float*>(c.out)[element] = value;
+    else
+      static_cast<__nv_bfloat16*>(c.out)[element] = from_float<__nv_bfloat16>(value);
+  });
+}
+
+template <int N, bool Wide>
+__device__ void consume(const Parameters& p, Barriers& barriers, unsigned char* patches, unsigned char* weights) {
+  const int group = static_cast<int>(threadIdx.x) / 128 - 1, lane = static_cast<int>(threadIdx.x) % 32;
+  const int pitch = kTileWidth + p.c.kw - 1, taps = p.c.kh * p.c.kw, steps = p.c.kt * p.chunks * taps;
+  const std::uint32_t pitch_bytes = static_cast<std::uint32_t>(pitch * kRowBytes);
+  Ring<kPatchStages> patch;
+  Ring<kWeightStages> weight;
+  const int lead = min(kMostLead, taps);
+  const bool leads = steps > lead;
+  if (leads && group == 1) named_barrier_sync(kLeadBarrier, 128 * kConsumers);
+  bool first_tile = true;
+  for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles; tile += static_cast<int>(gridDim.x)) {
+    const int pair = tile % p.pairs, n0 = tile / p.pairs * N;
+    float upper[N / 2], lower[N / 2];  // rows 0..7 and 8..15 of the half
+    int used_weight = -1, used_patch = -1, step = 0;
+    for (int chunk = 0; chunk < p.c.kt * p.chunks; ++chunk) {
+      mbarrier_wait(&barriers.patch_full[patch.stage], patch.phase);
+      const unsigned char* patch_start = patches + (patch.stage * kConsumers + group) * kPatchBytes;
+      const std::uint64_t a_chunk = wgmma_descriptor(patch_start, 16, pitch_bytes);
+      int dx = 0, row = 0;
+      for (int tap = 0; tap < taps; ++tap) {
+        mbarrier_wait(&barriers.weight_full[weight.stage], weight.phase);
+        // In units of 16 bytes.
+        const std::uint64_t a = a_chunk + static_cast<std::uint64_t>((row + dx) * (kRowBytes / 16));
+        const std::uint64_t a_lower = a + static_cast<std::uint64_t>(8 * pitch * (kRowBytes / 16));
+        const std::uint64_t b = wgmma_descriptor(weights + weight.stage * kWeightStageBytes<N>, 16, 8 * kRowBytes);
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          multiply(upper, a + 2 * k, b + 2 * k, step > 0 || k > 0);
+          multiply(lower, a_lower + 2 * k, b + 2 * k, step > 0 || k > 0);
+        }
+        wgmma_commit();
+        wgmma_wait<1>();
+        // What the step before this one read is free.
+        if (lane == 0) {
+          if (used_weight >= 0) mbarrier_arrive(&barriers.weight_empty[used_weight]);
+          if (used_patch >= 0) mbarrier_arrive(&barriers.patch_empty[used_patch]);
+        }
+        used_patch = -1;
+        used_weight = weight.stage;
+        weight.advance();
+        if (++dx == p.c.kw) dx = 0, row += pitch;
+        if (++step == lead && first_tile && leads && group == 0) {
+          named_barrier_arrive(kLeadBarrier, 128 * kConsumers);
+        }
+      }
+      used_patch = patch.stage;
+      patch.advance();
+    }
+    wgmma_wait<0>();
+    wgmma_results(upper);
+    wgmma_results(lower);
+    if (lane == 0) {
+      mbarrier_arrive(&barriers.weight_empty[used_weight]);
+      mbarrier_arrive(&barriers.patch_empty[used_patch]);
+    }
+    first_tile = false;
+    const Half half = half_of(p, 2 * pair + group);
+    if constexpr (Wide) {
+      store_wide(p.c, upper, half, half.y, n0);
+      store_wide(p.c, lower, half, half.y + 8, n0);
+    } else {
+      store_single(p.c, upper, half, half.y, n0);
+      store_single(p.c, lower, half, half.y + 8, n0);
+    }
+  }
+}
+
+template <int N, bool Wide>
+__global__ void __launch_bounds__(kThreads, 1) convolution_kernel(const __grid_constant__ Parameters p) {
+  extern __shared__ unsigned char unaligned[];
+  __shared__ Barriers barriers;
+  unsigned char* const patches = unaligned + ((1024 - (shared_address(unaligned) & 1023)) & 1023);
+  unsigned char* const weights = patches + kPatchStages * kConsumers * kPatchBytes;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kPatchStages; ++i) {
+      mbarrier_init(&barriers.patch_full[i], 1);
+      mbarrier_init(&barriers.patch_empty[i], kConsumerWarps);
+    }
+    for (int i = 0; i < kWeightStages; ++i) {
+      mbarrier_init(&barriers.weight_full[i], 1);
+      mbarrier_init(&barriers.weight_empty[i], kConsumerWarps);
+    }
+    mbarrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x < 128) {
+    set_max_registers_down<40>();
+    if (threadIdx.x == 0) produce<N>(p, barriers, patches, weights);
+  } else {
+    set_max_registers_up<232>();
+    consume<N, Wide>(p, barriers, patches, weights);
+  }
+}
+
+constexpr int kNarrow = 16, kWide = 128;
+
+int tile_columns(const ConvolutionArguments& c) { return c.out_channels <= kNarrow ? kNarrow : kWide; }
+
+template <int N, bool Wide>
+cudaError_t launch(const Parameters& p, int multiprocessors, cudaStream_t stream) {
+  static const cudaError_t prepared =
+      cudaFuncSetAttribute(convolution_kernel<N, Wide>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes(N));
+  if (prepared != cudaSuccess) return prepared;
+  const unsigned grid = static_cast<unsigned>(std::min(p.tiles, multiprocessors));
+  convolution_kernel<N, Wide><<<grid, kThreads, shared_bytes(N), stream>>>(p);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+HopperWeightLayout hopper_weight_layout(const ConvolutionArguments& c) {
+  HopperWeightLayout layout;
+  layout.rows = padded_channels(c.out_channels, tile_columns(c));
+  layout.kt = c.kt;
+  layout.second_chunk = padded_channels(c.first_channels, 64) / 64;
+  layout.chunks = layout.second_chunk + padded_channels(c.second_channels, 64) / 64;
+  layout.taps = c.kh * c.kw;
+  return layout;
+}
+
+bool convolution_hopper_supports(const ConvolutionArguments& c) {
+  return c.type == DType::bf16 && c.front == nullptr && c.padding == ConvolutionPadding::zeros && c.stride == 1 &&
+         c.kh <= kMaxKernel && c.kw <= kMaxKernel && c.first_channels % 8 == 0 && c.second_channels % 8 == 0 &&
+         (reinterpret_cast<std::uintptr_t>(c.first) | reinterpret_cast<std::uintptr_t>(c.second)) % 16 == 0;
+}
+
+cudaError_t launch_convolution_hopper(const ConvolutionArguments& c, const __nv_bfloat16* weights, int multiprocessors,
+                                      cudaStream_t stream) {
+  if (!convolution_hopper_supports(c)) return cudaErrorInvalidValue;
+  const HopperWeightLayout layout = hopper_weight_layout(c);
+  const int n = tile_columns(c);
+  Parameters p{};
+  p.c = c;
+  p.first_chunks = layout.second_chunk;
+  p.chunks = layout.chunks;
+  p.tiles_x = (c.out_width + kTileWidth - 1) / kTileWidth;
+  p.tiles_y = (c.out_height + kTileHeight - 1) / kTileHeight;
+  p.halves = p.tiles_x * p.tiles_y * c.out_frames;
+  p.pairs = (p.halves + 1) / 2;
+  p.column_tiles = layout.rows / n;
+  p.tiles = p.pairs * p.column_tiles;
+  const auto size = [](int value) { return static_cast<std::uint64_t>(value); };
+  const auto box_width = static_cast<std::uint32_t>(kTileWidth + c.kw - 1);
+  const auto box_height = static_cast<std::uint32_t>(kTileHeight + c.kh - 1);
+  bool encoded = encode_frames_map(&p.first, c.first, size(c.first_channels), size(c.width), size(c.height),
+                                   size(c.frames), box_width, box_height) &&
+                 encode_panel_map(&p.weights, weights, size(layout.rows), static_cast<std::uint64_t>(layout.columns()),
+                                  static_cast<std::uint32_t>(n), 1);
+  if (c.second != nullptr) {
+    encoded = encoded && encode_frames_map(&p.second, c.second, size(c.second_channels), size(c.width), size(c.height),
+                                           size(c.frames), box_width, box_height);
+  }
+  if (!encoded) return cudaErrorInvalidValue;
+
+  const auto aligned = [](const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; };
+  const bool wide = c.out_type == DType::bf16 && c.out_channels % 8 == 0 && c.out_frame_stride % 8 == 0 &&
+                    c.out_row_stride % 8 == 0 && c.out_column_stride % 8 == 0 && aligned(c.out) &&
+                    (c.residual == nullptr || aligned(c.residual)) && (c.bias == nullptr || aligned(c.bias));
+  if (n == kNarrow) return launch<kNarrow, false>(p, multiprocessors, stream);
+  return wide ? launch<kWide, true>(p, multiprocessors, stream) : launch<kWide, false>(p, multiprocessors, stream);
+}
+
+}  // namespace flashvsr::cuda
