@@ -162,13 +162,13 @@ FLASHVSR_API flashvsr_status flashvsr_stream_open(flashvsr_model* model, const f
 /* Output size in pixels. */
 FLASHVSR_API flashvsr_status flashvsr_stream_get_size(const flashvsr_stream* stream, int* width, int* height);
 /* Takes one frame (copied), `stride` bytes from row to row (at least 3 x width). The frame that completes a chunk runs
-   it: that call takes as long as the chunk. FLASHVSR_AGAIN: nothing taken, receive first (a chunk is not run while
-   finished frames wait: at most 21 ever do, and 32 after a drain). After an error or a cancel in the
-   middle of a chunk every call fails until the stream is reset or restored. */
+   it: on the CPU that call takes as long as the chunk, on a device it returns while the device works. FLASHVSR_AGAIN:
+   nothing taken, receive first (a chunk is not run while finished frames wait: at most 29 ever do, and 40 after a
+   drain). After an error or a cancel in the middle of a chunk every call fails until the stream is reset or restored. */
 FLASHVSR_API flashvsr_status flashvsr_stream_send(flashvsr_stream* stream, const uint8_t* rgb, ptrdiff_t stride);
 /* No more frames will come: upscales what is left. Drained streams take no more frames until they are reset. */
 FLASHVSR_API flashvsr_status flashvsr_stream_drain(flashvsr_stream* stream);
-/* Gives the next finished frame. */
+/* Gives the next finished frame. FLASHVSR_AGAIN: none is finished, send more frames. */
 FLASHVSR_API flashvsr_status flashvsr_stream_receive(flashvsr_stream* stream, uint8_t* rgb, ptrdiff_t stride);
 /* Back to the start of a new video of the same size (also after an error or a cancel). */
 FLASHVSR_API flashvsr_status flashvsr_stream_reset(flashvsr_stream* stream);

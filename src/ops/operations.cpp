@@ -42,6 +42,11 @@ Tensor Operations::to_host(const Tensor& x) {
   return measured(*this, "to_host", 0, [&] { return do_to_host(x); });
 }
 
+HostCopy Operations::start_to_host(const Tensor& x) {
+  check(bool(x), "start_to_host", "a tensor is needed", {x});
+  return measured(*this, "to_host", 0, [&] { return do_start_to_host(x); });
+}
+
 Tensor Operations::constant(const Parameter& parameter, DType type) {
   check(parameter && is_float_type(type), "constant", "a parameter becomes f32 or bf16", {parameter});
   return measured(*this, "constant", 0, [&] { return do_from_host(parameter.values(), type); });

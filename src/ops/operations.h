@@ -15,6 +15,7 @@
 
 #include "core/parameter.h"
 #include "core/tensor.h"
+#include "ops/host_copy.h"
 #include "ops/kv_cache.h"
 #include "ops/profile.h"
 #include "ops/types.h"
@@ -50,6 +51,9 @@ class Operations {
   Tensor from_host(const Tensor& host) { return from_host(host, host.dtype()); }
   // A host tensor of the same type.
   Tensor to_host(const Tensor& x);
+  // The same without waiting: device back ends copy behind what was issued so far, others at once. The host tensor may
+  // outlive the back end.
+  HostCopy start_to_host(const Tensor& x);
   // A parameter as a tensor, for the few that are used as values (tables, statistics).
   Tensor constant(const Parameter& parameter, DType type);
   Tensor zeros(const Shape& shape, DType type);
@@ -165,6 +169,7 @@ class Operations {
   virtual Tensor do_allocate(const Shape& shape, DType type) = 0;  // contents undefined
   virtual Tensor do_from_host(const Tensor& host, DType type) = 0;
   virtual Tensor do_to_host(const Tensor& x) = 0;
+  virtual HostCopy do_start_to_host(const Tensor& x) { return HostCopy(do_to_host(x)); }
   virtual Tensor do_zeros(const Shape& shape, DType type) = 0;
   virtual Tensor do_cast(const Tensor& x, DType type) = 0;
   virtual Tensor do_concatenate(std::span<const Tensor> parts) = 0;

@@ -198,7 +198,7 @@ void write_payload(Writer& writer, const StreamState& state) {
   writer.value(state.frames_received);
   writer.value(state.frames_delivered);
   writer.value(static_cast<std::uint8_t>(state.drained));
-  for (const Tensor& frame : state.finished) writer.host_tensor(frame);
+  for (const ops::HostCopy& frame : state.finished) writer.host_tensor(frame.wait());
   if (state.drained) return;
   for (const Tensor& frame : state.pending) writer.tensor(frame);
   if (state.chunk == 0) return;
@@ -223,11 +223,11 @@ StreamState read_payload(Reader& reader, ops::Operations& operations, const Stat
   const std::int64_t done = state.chunk == 0 ? 0 : chunk_at(state.chunk - 1).outputs.end;
   state.frames_done = state.drained ? state.frames_received : done;
   state.first_pending = state.drained ? state.frames_scheduled : done;
-  // The queue holds one chunk; drain adds at most two.
+  // The queue holds two chunks at most; drain adds at most two.
   const std::int64_t waiting = state.frames_done - state.frames_delivered;
-  if (waiting < 0 || waiting > kFirstChunkFrames + 2 * kChunkFrames) damaged("its counters contradict each other");
+  if (waiting < 0 || waiting > kFirstChunkFrames + 3 * kChunkFrames) damaged("its counters contradict each other");
   for (std::int64_t i = 0; i < waiting; ++i) {
-    state.finished.push_back(reader.host_tensor({layout.output_height, layout.output_width, 3}, DType::u8));
+    state.finished.emplace_back(reader.host_tensor({1, layout.output_height, layout.output_width, 3}, DType::u8));
   }
   if (state.drained) return state;
 

@@ -156,12 +156,19 @@ bool Stream::send(const std::uint8_t* rgb, std::ptrdiff_t stride) {
   }
   check_image(rgb, stride, settings_.input_width);
   const bool completes_chunk = state_.frames_scheduled + 1 == chunk_at(state_.chunk).frames_needed;
-  if (completes_chunk && !state_.finished.empty()) return false;
+  if (completes_chunk && must_receive()) return false;
   state_.pending.push_back(prepare(rgb, stride));
   ++state_.frames_received;
   ++state_.frames_scheduled;
   if (completes_chunk) run_chunk();
   return true;
+}
+
+// Whether no chunk may be run before a frame is taken: one is ready, or more than the last chunk's frames wait.
+bool Stream::must_receive() const {
+  if (state_.finished.empty()) return false;
+  const auto waiting = static_cast<std::int64_t>(state_.finished.size());
+  return state_.finished.front().arrived() || state_.chunk == 0 || waiting > chunk_at(state_.chunk - 1).outputs.size();
 }
 
 void Stream::drain() {
@@ -188,7 +195,8 @@ Received Stream::receive(std::uint8_t* rgb, std::ptrdiff_t stride) {
   require_usable();
   if (state_.finished.empty()) return state_.drained ? Received::end : Received::again;
   check_image(rgb, stride, settings_.output_width);
-  copy_rows(rgb, stride, state_.finished.front().data<std::uint8_t>(), settings_.output_width * 3,
+  if (!state_.drained && !must_receive()) return Received::again;
+  copy_rows(rgb, stride, state_.finished.front().wait().data<std::uint8_t>(), settings_.output_width * 3,
             settings_.output_width, settings_.output_height);
   state_.finished.pop_front();
   ++state_.frames_delivered;
@@ -331,11 +339,7 @@ void Stream::finish(std::int64_t frame, const Tensor& video) {
     case ColorFix::none: break;
   }
   if (hooks_.color_fixed) hooks_.color_fixed(frame, result);
-  const Tensor bytes = ops_.to_host(ops_.to_bytes(result));
-  // A copy of its own: the user may take it while another thread uses the back end and its memory.
-  const Tensor own = allocate_host({height, width, 3}, DType::u8);
-  std::memcpy(own.mutable_raw(), bytes.raw(), own.bytes());
-  state_.finished.push_back(own);
+  state_.finished.push_back(ops_.start_to_host(ops_.to_bytes(result)));
   state_.frames_done = frame + 1;
 }
 

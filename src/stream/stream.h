@@ -94,8 +94,9 @@ struct StreamState {
   // `first_pending` of the stream.
   std::deque<Tensor> pending;
   std::int64_t first_pending = 0;
-  // HR frames that wait to be received: host, [height, width, 3] u8.
-  std::deque<Tensor> finished;
+  // HR frames that wait to be received, [1, height, width, 3] u8: on the host or, while the device still works on them,
+  // on their way.
+  std::deque<ops::HostCopy> finished;
 };
 
 enum class Received : std::uint8_t { frame, again, end };
@@ -114,11 +115,13 @@ class Stream {
   std::int64_t padded_height() const { return padded_height_; }
 
   // Takes one frame [input_height][input_width][3]; `stride` bytes from row to row. Runs a chunk if this frame
-  // completes one; but while finished frames wait, such a frame is refused: false, and nothing has changed.
+  // completes one (a device back end goes on working on it afterwards); but while finished frames, or those of the
+  // chunk before the last one, wait, such a frame is refused: false, and nothing has changed.
   bool send(const std::uint8_t* rgb, std::ptrdiff_t stride);
   // No more frames will come: runs the remaining chunks over repeats of the last frame.
   void drain();
-  // Gives the next finished frame [output_height][output_width][3].
+  // Gives the next finished frame [output_height][output_width][3]. While the device works on it: `again` as long as
+  // more frames can be sent, else it waits.
   Received receive(std::uint8_t* rgb, std::ptrdiff_t stride);
   // Back to the start of a new video; also after an error.
   void reset();
@@ -148,6 +151,7 @@ class Stream {
   Tensor prepare(const std::uint8_t* rgb, std::ptrdiff_t stride) const;
   const Tensor& pending_frame(std::int64_t frame) const;
   Tensor pending_frames(const FrameRange& range) const;
+  bool must_receive() const;
   void run_chunk();
   Tensor make_noise(const Chunk& chunk) const;
   Tensor run_networks(const Chunk& chunk);

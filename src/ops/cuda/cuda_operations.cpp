@@ -23,6 +23,26 @@ cuda::UnaryKind unary_kind(Activation kind) {
   return cuda::UnaryKind::cast;
 }
 
+// Pinned memory as a tensor's storage.
+class PinnedStorage final : public Storage {
+ public:
+  PinnedStorage(std::shared_ptr<cuda::PinnedBuffer> buffer, std::size_t bytes)
+      : Storage(buffer->data(), bytes), buffer_(std::move(buffer)) {}
+
+ private:
+  std::shared_ptr<cuda::PinnedBuffer> buffer_;
+};
+
+class PinnedArrival final : public Arrival {
+ public:
+  explicit PinnedArrival(std::shared_ptr<cuda::PinnedBuffer> buffer) : buffer_(std::move(buffer)) {}
+  bool arrived() override { return buffer_->idle(); }
+  void wait() override { buffer_->wait(); }
+
+ private:
+  std::shared_ptr<cuda::PinnedBuffer> buffer_;
+};
+
 }  // namespace
 
 CudaOperations::CudaOperations(const CudaSettings& settings)
@@ -88,6 +108,17 @@ Tensor CudaOperations::do_to_host(const Tensor& x) {
   const Tensor host = allocate_host(x.shape(), x.dtype());
   device_.download(host.mutable_raw(), x.raw(), x.bytes());
   return host;
+}
+
+HostCopy CudaOperations::do_start_to_host(const Tensor& x) {
+  // Finished frames wait in such memory, so that its amount is up to the caller.
+  constexpr auto kNoLimit = ~std::size_t{0} / 2;
+  const std::shared_ptr<cuda::PinnedBuffer> buffer =
+      device_.pinned().take(std::max<std::size_t>(x.bytes(), 1), kNoLimit);
+  check(cudaMemcpyAsync(buffer->data(), x.raw(), x.bytes(), cudaMemcpyDeviceToHost, stream()), "start_to_host");
+  buffer->in_use_until_now(stream());
+  return HostCopy(Tensor(x.shape(), x.dtype(), std::make_shared<PinnedStorage>(buffer, x.bytes())),
+                  std::make_shared<PinnedArrival>(buffer));
 }
 
 Tensor CudaOperations::do_zeros(const Shape& shape, DType type) {

@@ -48,6 +48,7 @@ class CudaOperations : public Operations {
   Tensor do_allocate(const Shape& shape, DType type) override;
   Tensor do_from_host(const Tensor& host, DType type) override;
   Tensor do_to_host(const Tensor& x) override;
+  HostCopy do_start_to_host(const Tensor& x) override;
   Tensor do_zeros(const Shape& shape, DType type) override;
   Tensor do_cast(const Tensor& x, DType type) override;
   Tensor do_concatenate(std::span<const Tensor> parts) override;

@@ -4,6 +4,12 @@
 #include <cstring>
 
 namespace flashvsr::cuda {
+namespace {
+
+// Copies through pinned memory go in parts.
+constexpr std::size_t kPartBytes = std::size_t{8} << 20;
+
+}  // namespace
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
@@ -11,7 +17,7 @@ void check(cudaError_t status, const char* what) {
   fail(code, "CUDA: {}: {} ({})", what, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
-Device::Device(int index) : index_(index) {
+cudaDeviceProp require_device(int index) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
@@ -19,27 +25,25 @@ Device::Device(int index) : index_(index) {
          status == cudaSuccess ? "none was found" : cudaGetErrorString(status));
   }
   if (index < 0 || index >= count) fail(ErrorCode::device, "there is no CUDA device {}: there are {}", index, count);
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
+  if (properties.major < 8) {
+    fail(ErrorCode::device, "{} has compute capability {}.{}: 8.0 or newer is needed", properties.name,
+         properties.major, properties.minor);
+  }
+  return properties;
+}
+
+Device::Device(int index) : index_(index), properties_(require_device(index)) {
   check(cudaSetDevice(index), "choosing the device");
-  check(cudaGetDeviceProperties(&properties_, index), "asking for the device's properties");
-  if (architecture() < 80) {
-    fail(ErrorCode::device, "{} has compute capability {}.{}: 8.0 or newer is needed", properties_.name,
-         properties_.major, properties_.minor);
-  }
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
-  for (std::size_t slot = 0; slot < kSlots; ++slot) {
-    check(cudaHostAlloc(&staging_[slot], kSlotBytes, cudaHostAllocDefault), "allocating pinned memory");
-    check(cudaEventCreateWithFlags(&staged_[slot], cudaEventDisableTiming), "making an event");
-  }
   activations_ = DevicePool::create(index);
   weights_ = DevicePool::create(index);
+  pinned_ = std::make_shared<PinnedPool>();
 }
 
 Device::~Device() {
   if (stream_) cudaStreamSynchronize(stream_);
-  for (std::size_t slot = 0; slot < kSlots; ++slot) {
-    if (staged_[slot]) cudaEventDestroy(staged_[slot]);
-    if (staging_[slot]) cudaFreeHost(staging_[slot]);
-  }
   if (stream_) cudaStreamDestroy(stream_);
 }
 
@@ -51,42 +55,37 @@ Tensor Device::allocate_weights(const Shape& shape, DType type) const {
   return Tensor(shape, type, weights_->allocate(static_cast<std::size_t>(shape.elements()) * size_of(type)));
 }
 
-// Pinned memory that no copy uses any more.
-void* Device::staging(std::size_t slot) {
-  check(cudaEventSynchronize(staged_[slot]), "waiting for a copy");
-  return staging_[slot];
-}
-
-void Device::upload(void* device, const void* host, std::size_t bytes) {
-  for (std::size_t done = 0; done < bytes; done += kSlotBytes) {
-    const std::size_t part = std::min(kSlotBytes, bytes - done), slot = next_slot_++ % kSlots;
-    void* pinned = staging(slot);
-    std::memcpy(pinned, static_cast<const std::byte*>(host) + done, part);
-    check(cudaMemcpyAsync(static_cast<std::byte*>(device) + done, pinned, part, cudaMemcpyHostToDevice, stream_),
+void Device::upload(void* destination, const void* host, std::size_t bytes) {
+  for (std::size_t done = 0; done < bytes; done += kPartBytes) {
+    const std::size_t part = std::min(kPartBytes, bytes - done);
+    const std::shared_ptr<PinnedBuffer> pinned = pinned_->take(part);
+    std::memcpy(pinned->data(), static_cast<const std::byte*>(host) + done, part);
+    check(cudaMemcpyAsync(static_cast<std::byte*>(destination) + done, pinned->data(), part, cudaMemcpyHostToDevice,
+                          stream_),
           "copying to the device");
-    check(cudaEventRecord(staged_[slot], stream_), "recording an event");
+    pinned->in_use_until_now(stream_);
   }
 }
 
-void Device::download(void* host, const void* device, std::size_t bytes) {
+void Device::download(void* host, const void* source, std::size_t bytes) {
   // One part is copied by the device while the one before it is copied by us.
-  std::size_t slots[kSlots];
-  const std::size_t parts = (bytes + kSlotBytes - 1) / kSlotBytes;
-  for (std::size_t part = 0; part < parts + 1; ++part) {
-    if (part < parts) {
-      const std::size_t slot = next_slot_++ % kSlots, offset = part * kSlotBytes;
-      void* pinned = staging(slot);
-      check(cudaMemcpyAsync(pinned, static_cast<const std::byte*>(device) + offset,
-                            std::min(kSlotBytes, bytes - offset), cudaMemcpyDeviceToHost, stream_),
+  std::shared_ptr<PinnedBuffer> previous;
+  for (std::size_t done = 0; done < bytes + kPartBytes; done += kPartBytes) {
+    std::shared_ptr<PinnedBuffer> pinned;
+    if (done < bytes) {
+      const std::size_t part = std::min(kPartBytes, bytes - done);
+      pinned = pinned_->take(part);
+      check(cudaMemcpyAsync(pinned->data(), static_cast<const std::byte*>(source) + done, part, cudaMemcpyDeviceToHost,
+                            stream_),
             "copying from the device");
-      check(cudaEventRecord(staged_[slot], stream_), "recording an event");
-      slots[part % kSlots] = slot;
+      pinned->in_use_until_now(stream_);
     }
-    if (part > 0) {
-      const std::size_t offset = (part - 1) * kSlotBytes;
-      std::memcpy(static_cast<std::byte*>(host) + offset, staging(slots[(part - 1) % kSlots]),
-                  std::min(kSlotBytes, bytes - offset));
+    if (previous) {
+      previous->wait();
+      const std::size_t offset = done - kPartBytes;
+      std::memcpy(static_cast<std::byte*>(host) + offset, previous->data(), std::min(kPartBytes, bytes - offset));
     }
+    previous = std::move(pinned);
   }
 }
 

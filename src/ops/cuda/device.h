@@ -3,6 +3,7 @@
 
 #include "core/tensor.h"
 #include "ops/cuda/device_pool.h"
+#include "ops/cuda/pinned_pool.h"
 
 #include <cuda_runtime.h>
 
@@ -14,11 +15,14 @@ namespace flashvsr::cuda {
 // Throws Error(out_of_memory) or Error(device) with the runtime's reason; `what` says what was being done.
 void check(cudaError_t status, const char* what);
 
+// Properties of the device. Throws Error(device) with the reason if there is none, or if it is older than sm_80.
+cudaDeviceProp require_device(int index);
+
 // One device as one back end uses it. Everything is issued on one stream, so that memory which a tensor gives back may
 // be used again at once by what is issued after it.
 class Device {
  public:
-  // Throws Error(device) if there is none, or if it is older than sm_80.
+  // Throws Error(device) as require_device does.
   explicit Device(int index);
   ~Device();
   Device(const Device&) = delete;
@@ -40,22 +44,17 @@ class Device {
 
   // Copies between host memory of any kind and the device, in the order of the stream. The upload returns when `host`
   // may be changed; the download when `host` holds the values.
-  void upload(void* device, const void* host, std::size_t bytes);
-  void download(void* host, const void* device, std::size_t bytes);
+  void upload(void* destination, const void* host, std::size_t bytes);
+  void download(void* host, const void* source, std::size_t bytes);
+  PinnedPool& pinned() const { return *pinned_; }
   void synchronize() const;
 
  private:
-  void* staging(std::size_t slot);
-
   int index_;
   cudaDeviceProp properties_{};
   cudaStream_t stream_ = nullptr;
   std::shared_ptr<DevicePool> activations_, weights_;
-  // Pinned memory through which copies go; a slot is free again when its event has happened.
-  static constexpr std::size_t kSlots = 2, kSlotBytes = std::size_t{8} << 20;
-  void* staging_[kSlots] = {};
-  cudaEvent_t staged_[kSlots] = {};
-  std::size_t next_slot_ = 0;
+  std::shared_ptr<PinnedPool> pinned_;
 };
 
 }  // namespace flashvsr::cuda
