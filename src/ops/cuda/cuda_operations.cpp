@@ -5,6 +5,7 @@
 #include "ops/cuda/attention.h"
 #include "ops/cuda/kernels/elementwise.h"
 #include "ops/cuda/linear.h"
+#include "ops/cuda/rope_angles.h"
 
 #include <algorithm>
 
@@ -49,7 +50,8 @@ CudaOperations::CudaOperations(const CudaSettings& settings)
     : settings_(settings),
       device_(settings.device),
       linear_(std::make_unique<CudaLinear>(device_)),
-      attention_(std::make_unique<CudaAttention>(device_)) {
+      attention_(std::make_unique<CudaAttention>(device_)),
+      rope_(std::make_unique<CudaRope>(device_)) {
   require(settings.compute == DType::f32 || settings.compute == DType::bf16, "the compute type is f32 or bf16");
 }
 

@@ -29,6 +29,7 @@ struct CudaSettings {
 struct CudaLinear;          // cuda/linear.h: handle and plans of cuBLASLt
 struct LinearOperands;      // cuda/linear.h
 struct CudaAttention;       // cuda/attention.h: which kernels are used, work space
+class CudaRope;             // cuda/rope_angles.h: angles of the newest grid
 struct ConvolutionWeights;  // cuda/convolution.h
 
 class CudaOperations : public Operations {
@@ -133,6 +134,7 @@ class CudaOperations : public Operations {
   PreparedWeights prepared_;
   std::unique_ptr<CudaLinear> linear_;
   std::unique_ptr<CudaAttention> attention_;
+  std::unique_ptr<CudaRope> rope_;
 };
 
 }  // namespace flashvsr::ops
