@@ -1,11 +1,19 @@
-// The weights of a convolution of the CUDA back end, wherever they come from.
+// Which kernels convolutions of the CUDA back end use, and their weights, wherever they come from.
 #pragma once
 
 #include "core/parameter.h"
+#include "ops/cuda/device.h"
 
 #include <cstdint>
 
 namespace flashvsr::ops {
+
+// The most special kernels that convolutions may use; what these cannot do is done by more general ones.
+enum class ConvolutionPath : std::uint8_t { plain, portable, hopper };
+
+// The best that the device has, or what FLASHVSR_CUDA_CONVOLUTION names. Throws Error(invalid_argument) if it names
+// nothing that the device has.
+ConvolutionPath chosen_convolution_path(const cuda::Device& device);
 
 // Kept on the device, packed for the kernels that were used ([out][taps][padded channels], kernels/convolution.h).
 struct ConvolutionWeights {

@@ -8,6 +8,8 @@
 #include "ops/merged_upsampling.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 namespace flashvsr::ops {
 namespace {
@@ -51,6 +53,19 @@ struct PackedConvolution {
 
 }  // namespace
 
+ConvolutionPath chosen_convolution_path(const cuda::Device& device) {
+  const bool has_hopper = device.architecture() == 90;
+  const char* variable = std::getenv("FLASHVSR_CUDA_CONVOLUTION");
+  if (!variable || !*variable) return has_hopper ? ConvolutionPath::hopper : ConvolutionPath::portable;
+  const std::string_view name = variable;
+  if (name == "plain") return ConvolutionPath::plain;
+  if (name == "portable") return ConvolutionPath::portable;
+  if (name == "hopper" && has_hopper) return ConvolutionPath::hopper;
+  fail(ErrorCode::invalid_argument,
+       "FLASHVSR_CUDA_CONVOLUTION is \"{}\": it must be {}portable or plain on {} (compute capability {}.{})", name,
+       has_hopper ? "hopper, " : "", device.properties().name, device.properties().major, device.properties().minor);
+}
+
 const void* CudaOperations::packed_weights(const ConvolutionWeights& weights, int granule) {
   const Parameter& weight = weights.weight;
   const std::int64_t out = weight.dim(0), channels = weight.dim(1), frames = weights.upsampled_frames;
@@ -77,8 +92,8 @@ const void* CudaOperations::packed_weights(const ConvolutionWeights& weights, in
 }
 
 bool CudaOperations::convolve_fast(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights) {
-  if (convolve_hopper(arguments, weights)) return true;
-  if (cuda::convolution_portable_supports(arguments)) {
+  if (convolution_path_ == ConvolutionPath::hopper && convolve_hopper(arguments, weights)) return true;
+  if (convolution_path_ != ConvolutionPath::plain && cuda::convolution_portable_supports(arguments)) {
     const void* packed = packed_weights(weights, cuda::kPortableConvolutionGranule);
     check(cuda::launch_convolution_portable(arguments, packed, stream()), "convolution");
     return true;

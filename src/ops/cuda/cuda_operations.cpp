@@ -3,6 +3,7 @@
 
 #include "core/convert.h"
 #include "ops/cuda/attention.h"
+#include "ops/cuda/convolution.h"
 #include "ops/cuda/kernels/elementwise.h"
 #include "ops/cuda/linear.h"
 #include "ops/cuda/rope_angles.h"
@@ -50,6 +51,7 @@ CudaOperations::CudaOperations(const CudaSettings& settings)
     : settings_(settings),
       device_(settings.device),
       linear_(std::make_unique<CudaLinear>(device_)),
+      convolution_path_(chosen_convolution_path(device_)),
       attention_(std::make_unique<CudaAttention>(device_)),
       rope_(std::make_unique<CudaRope>(device_)) {
   require(settings.compute == DType::f32 || settings.compute == DType::bf16, "the compute type is f32 or bf16");

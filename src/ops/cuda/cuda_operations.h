@@ -31,6 +31,7 @@ struct LinearOperands;      // cuda/linear.h
 struct CudaAttention;       // cuda/attention.h: which kernels are used, work space
 class CudaRope;             // cuda/rope_angles.h: angles of the newest grid
 struct ConvolutionWeights;  // cuda/convolution.h
+enum class ConvolutionPath : std::uint8_t;
 
 class CudaOperations : public Operations {
  public:
@@ -133,6 +134,7 @@ class CudaOperations : public Operations {
   cuda::Device device_;
   PreparedWeights prepared_;
   std::unique_ptr<CudaLinear> linear_;
+  const ConvolutionPath convolution_path_;
   std::unique_ptr<CudaAttention> attention_;
   std::unique_ptr<CudaRope> rope_;
 };
