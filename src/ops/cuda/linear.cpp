@@ -116,10 +116,8 @@ std::shared_ptr<CudaLinear::Plan> CudaLinear::make_plan(const CudaProduct& produ
                                                       : gelu ? CUBLASLT_EPILOGUE_GELU
                                                              : CUBLASLT_EPILOGUE_DEFAULT);
   plan->set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
-  if (product.bias) {
-    plan->set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(product.output));
-    plan->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
-  }
+  // Its elements have the type of the result.
+  if (product.bias) plan->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
   const auto in = static_cast<std::uint64_t>(product.in), out = static_cast<std::uint64_t>(product.out);
   const auto rows = static_cast<std::uint64_t>(product.rows);
   check(cublasLtMatrixLayoutCreate(&plan->a, data_type(product.type), in, out, product.in), "describing a weight");
