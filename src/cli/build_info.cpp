@@ -4,6 +4,7 @@
 #include "core/threads.h"
 #include "flashvsr/flashvsr.h"
 #include "ops/backend.h"
+#include "ops/cuda_loader.h"
 
 #include <algorithm>
 #include <fstream>
@@ -23,14 +24,28 @@ constexpr const char* kCompiler = "GCC " __VERSION__;
 constexpr const char* kCompiler = "unknown";
 #endif
 
-ordered_json describe_device(const char* name, ops::Device device) {
+ordered_json describe_cpu() {
+  const auto operations = ops::make_backend({.device = ops::Device::cpu});
+  const bool bf16 = operations->compute_type() == DType::bf16;
+  return {{"name", "cpu"}, {"available", true}, {"precision", bf16 ? "bf16" : "f32"}};
+}
+
+ordered_json describe_cuda() {
   try {
-    const auto operations = ops::make_backend({.device = device});
-    return {
-        {"name", name}, {"available", true}, {"precision", operations->compute_type() == DType::bf16 ? "bf16" : "f32"}};
+    const std::string& reason = ops::cuda_unavailable_reason();
+    if (!reason.empty()) return {{"name", "cuda"}, {"available", false}, {"reason", reason}};
+    return {{"name", "cuda"}, {"available", true}, {"precision", "bf16"}, {"hardware", ops::cuda_library().describe()}};
   } catch (const Error& error) {
-    return {{"name", name}, {"available", false}, {"reason", error.what()}};
+    return {{"name", "cuda"}, {"available", false}, {"reason", error.what()}};
   }
+}
+
+// "80,90a" -> ["80", "90a"]
+std::vector<std::string> split(const std::string& text) {
+  std::istringstream parts(text);
+  std::vector<std::string> list;
+  for (std::string part; std::getline(parts, part, ',');) list.push_back(part);
+  return list;
 }
 
 }  // namespace
@@ -60,9 +75,10 @@ ordered_json build_information() {
                      {"type", FLASHVSR_BUILD_TYPE},
                      {"onednn", FLASHVSR_HAS_ONEDNN != 0},
                      {"ffmpeg", FLASHVSR_HAS_FFMPEG != 0},
-                     {"cuda", FLASHVSR_HAS_CUDA != 0}};
+                     {"cuda", FLASHVSR_HAS_CUDA != 0},
+                     {"cuda_architectures", split(FLASHVSR_CUDA_ARCHITECTURES)}};
   report["processor"] = {{"threads", available_threads()}, {"features", processor_features()}};
-  report["devices"] = {describe_device("cpu", ops::Device::cpu), describe_device("cuda", ops::Device::cuda)};
+  report["devices"] = {describe_cpu(), describe_cuda()};
   return report;
 }
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 namespace flashvsr::cli {
 namespace {
@@ -86,14 +87,20 @@ void print_all(const ordered_json& report) {
   fmt::print("flashvsr    {}\n", report["version"].get<std::string>());
   fmt::print("compiler    {} ({})\n", build["compiler"].get<std::string>(), build["type"].get<std::string>());
   for (const char* part : {"onednn", "ffmpeg", "cuda"}) {
-    fmt::print("{:10}  {}\n", part, build[part].get<bool>() ? "in this build" : "not in this build");
+    fmt::print("{:10}  {}", part, build[part].get<bool>() ? "in this build" : "not in this build");
+    if (part == std::string_view("cuda") && build[part].get<bool>()) {
+      fmt::print(" for compute capability {}", joined(build["cuda_architectures"]));
+    }
+    fmt::print("\n");
   }
   fmt::print("processor   {} threads; {}\n", report["processor"]["threads"].get<int>(),
              joined(report["processor"]["features"]));
   for (const ordered_json& device : report["devices"]) {
-    fmt::print("device      {}: {}\n", device["name"].get<std::string>(),
-               device["available"].get<bool>() ? "default precision " + device["precision"].get<std::string>()
-                                               : device["reason"].get<std::string>());
+    const bool available = device["available"].get<bool>();
+    fmt::print(
+        "device      {}: {}{}\n", device["name"].get<std::string>(),
+        available ? "default precision " + device["precision"].get<std::string>() : device["reason"].get<std::string>(),
+        device.contains("hardware") ? "; " + device["hardware"].get<std::string>() : "");
   }
   fmt::print("models      {}\n", joined(report["models"]));
   if (report.contains("model")) print_model(report["model"]);

@@ -6,6 +6,7 @@
 #else
 #include "ops/cpu/vector_operations.h"
 #endif
+#include "ops/cuda_loader.h"
 
 namespace flashvsr::ops {
 namespace {
@@ -31,18 +32,26 @@ CpuSettings cpu_settings(const BackendSettings& settings, bool automatic_bf16) {
   return {.compute = bf16 ? DType::bf16 : DType::f32, .threads = settings.threads};
 }
 
+std::unique_ptr<Operations> make_cpu(const BackendSettings& settings) {
+  return std::make_unique<FastCpuOperations>(cpu_settings(settings, multiplies_bf16()));
+}
+
+std::unique_ptr<Operations> make_cuda(const BackendSettings& settings) {
+  return std::unique_ptr<Operations>(cuda_library().make({.f32 = settings.precision == Precision::f32}));
+}
+
 }  // namespace
 
 std::unique_ptr<Operations> make_backend(const BackendSettings& settings) {
   require(settings.threads >= 0, "{} threads", settings.threads);
   switch (settings.device) {
-    case Device::automatic:
-    case Device::cpu: return std::make_unique<FastCpuOperations>(cpu_settings(settings, multiplies_bf16()));
+    case Device::automatic: return cuda_unavailable_reason().empty() ? make_cuda(settings) : make_cpu(settings);
+    case Device::cpu: return make_cpu(settings);
     // Plain loops gain nothing from bf16.
     case Device::cpu_reference: return std::make_unique<ReferenceOperations>(cpu_settings(settings, false));
-    case Device::cuda: break;
+    case Device::cuda: return make_cuda(settings);
   }
-  fail(ErrorCode::device, "CUDA is not part of this build: use the device cpu");
+  fail(ErrorCode::internal, "device {} is none", static_cast<int>(settings.device));
 }
 
 }  // namespace flashvsr::ops

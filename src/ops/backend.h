@@ -8,6 +8,7 @@
 
 namespace flashvsr::ops {
 
+// automatic: CUDA where cuda_unavailable_reason() (ops/cuda_loader.h) has nothing against it, else the CPU.
 enum class Device : std::uint8_t { automatic, cpu, cpu_reference, cuda };
 enum class Precision : std::uint8_t { automatic, f32, bf16 };
 

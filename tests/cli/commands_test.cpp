@@ -109,6 +109,11 @@ TEST_F(Commands, InfoDescribesTheBuild) {
   EXPECT_GE(report["processor"]["threads"], 1);
   EXPECT_EQ(report["devices"][0]["name"], "cpu");
   EXPECT_EQ(report["devices"][0]["available"], true);
+  EXPECT_TRUE(report["build"]["cuda_architectures"].is_array());
+  // Where CUDA cannot be used, it says why.
+  const auto& cuda = report["devices"][1];
+  EXPECT_EQ(cuda["name"], "cuda");
+  EXPECT_TRUE(cuda.contains(cuda["available"] ? "hardware" : "reason"));
   EXPECT_EQ(run({"info"}).status, 0);
   const ProgramResult unknown = run({"info", "colossal"});
   EXPECT_EQ(unknown.status, 1);

@@ -71,7 +71,9 @@ using Factory = std::function<std::unique_ptr<Operations>(const CpuSettings&)>;
 
 // Expects (GoogleTest) that the back end gives the reference's results in all cases, on one thread and on all, and the
 // same bits when it runs again. With FLASHVSR_TEST_TIMES in the environment it also runs large_cases and prints the
-// time of the reference, that of the tested back end, and the largest error as a part of what is allowed.
+// time of the reference, that of the tested back end, and the largest error as a part of what is allowed. With
+// FLASHVSR_TEST_CASES=text it runs the cases whose names contain the text, and prints each name before it does. A case
+// that fails or throws does not keep the others from running.
 void expect_equal_to_reference(const Factory& factory, DType compute);
 // The same for the given cases alone.
 void expect_equal_to_reference(const Factory& factory, DType compute, const std::vector<OpCase>& cases);

@@ -11,6 +11,8 @@ Operations* make(const CudaPluginSettings& settings) {
   return new CudaOperations(cuda_settings);
 }
 
+void require_device(int device) { cuda::require_device(device); }
+
 std::string describe() {
   int count = 0;
   cuda::check(cudaGetDeviceCount(&count), "counting devices");
@@ -28,7 +30,7 @@ std::string describe() {
 }  // namespace flashvsr::ops
 
 extern "C" __attribute__((visibility("default"))) const flashvsr::ops::CudaPlugin* flashvsr_cuda_plugin() {
-  static const flashvsr::ops::CudaPlugin plugin{flashvsr::ops::kCudaPluginVersion, flashvsr::ops::make,
-                                                flashvsr::ops::describe};
+  static const flashvsr::ops::CudaPlugin plugin{flashvsr::ops::kCudaPluginVersion, flashvsr::ops::require_device,
+                                                flashvsr::ops::make, flashvsr::ops::describe};
   return &plugin;
 }

@@ -15,8 +15,10 @@ inline constexpr const char* kCudaPluginFile = "libflashvsr_cuda.so";
 inline constexpr const char* kCudaPluginEntry = "flashvsr_cuda_plugin";
 
 struct CudaPlugin {
-  // Both sides must have been built from the same sources: the version and the sizes of what they share.
+  // Both sides must have been built from the same sources. Read before anything else.
   const char* version;
+  // Throws Error(device) with the reason if the device cannot be used.
+  void (*require_device)(int device);
   // Gives a new back end, or throws Error(device).
   Operations* (*make)(const CudaPluginSettings& settings);
   // One line about devices and the code inside, e.g. "NVIDIA H200 (sm_90, 139.8 GB)"; throws Error(device).

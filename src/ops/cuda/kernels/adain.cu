@@ -136,6 +136,7 @@ __global__ void __launch_bounds__(kThreads) changes_kernel(const Partial* __rest
   const auto thread = static_cast<int>(threadIdx.x);
   Moments<double> moments{0, 0, 0};
   std::uint64_t sum = 0, square = 0;
+#pragma unroll 4
   for (std::int64_t block = thread / kRgb; block < blocks; block += kPerChannel) {
     const Partial partial = partials[(blockIdx.x * blocks + block) * kRgb + thread % kRgb];
     const auto count = static_cast<double>(pixels_of_block(block, pixels));

@@ -1,0 +1,2 @@
+__attribute__((visibility("default"))) int dependency();
+int dependency() { return 0; }
