@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int i = 0; i < kRows; ++i) largest[i] = -INFINITY, sums[i] = 0.0f;
 
   for (int tile = 0; tile < tiles.count(); ++tile) {
-    const std::int64_t key_row = tiles.key_row(tile);
+    const int key_row = tiles.key_row(tile);
     const int key_count = tiles.key_count(tile);
     const T* const k = all_k + key_row * stride;
     const T* const v = all_v + key_row * stride;

@@ -11,6 +11,7 @@
 
 #include <cuda_bf16.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -22,6 +23,8 @@ using namespace ptx;
 constexpr int kWarps = 4, kThreads = 32 * kWarps;
 // Scores may exceed the running maximum by 2^8 before the accumulator is rescaled: bf16 keeps its relative precision.
 constexpr float kRescaleThreshold = 8.0f;
+// 16-column steps of the scores that are unrolled: with more the compiler reads so far ahead that registers run out.
+constexpr int kStepsAtOnce = 4;
 
 // Rows of HeadDim elements in shared memory, in pieces of 16 bytes. Eight rows of one column of pieces, which ldmatrix
 // reads at once, lie in different banks: pieces are permuted inside 128 bytes where rows are multiples of that, rows
@@ -74,6 +77,13 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   return packed;
 }
 
+// blockIdx.x, opaque to the compiler.
+__device__ __forceinline__ unsigned block_of_grid() {
+  unsigned block;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+  return block;
+}
+
 // Over the four threads that share a row of a fragment.
 __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
@@ -84,22 +94,58 @@ __device__ __forceinline__ float quad_sum(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-// Rows [0, count) of a matrix with rows `stride` apart; rows up to Rows are zeros.
-template <int HeadDim, int Rows>
-__device__ __forceinline__ void copy_rows(std::uint32_t tile, const __nv_bfloat16* rows, std::int64_t stride,
-                                          int count) {
+// Copies rows of a matrix in global memory to a tile in shared memory. A thread's pieces differ by distances that all
+// threads share: little has to be held for them.
+template <int HeadDim>
+class RowCopy {
+ public:
   using Layout = RowLayout<HeadDim>;
-  constexpr int kItems = Rows * Layout::kPieces;
-#pragma unroll
-  for (int begin = 0; begin < kItems; begin += kThreads) {
-    const int item = begin + static_cast<int>(threadIdx.x);
-    if (kItems % kThreads != 0 && item >= kItems) break;
-    const int row = item / Layout::kPieces, piece = item % Layout::kPieces;
-    const bool valid = row < count;
-    copy_async_16(tile + static_cast<std::uint32_t>(Layout::offset(row, piece)),
-                  rows + (valid ? row * stride : 0) + piece * 8, valid);
+
+  // Tiles are given as distances from `shared`; rows of a matrix are row_bytes apart, and what is copied begins
+  // column_bytes after their start.
+  __device__ RowCopy(std::uint32_t shared, unsigned row_bytes, unsigned column_bytes) : row_bytes_(row_bytes) {
+    const int row = static_cast<int>(threadIdx.x) / kLanes, piece = static_cast<int>(threadIdx.x) % kLanes;
+    shared_ = shared + static_cast<std::uint32_t>(Layout::offset(row, piece));
+    global_ = column_bytes + static_cast<unsigned>(row) * row_bytes + static_cast<unsigned>(piece) * 16;
   }
-}
+
+  // Rows [row, row + count) of a matrix; what is left of Rows becomes zeros.
+  template <int Rows>
+  __device__ void copy(std::uint32_t tile, const void* matrix, int row, int count) const {
+    const char* const rows = static_cast<const char*>(matrix) + static_cast<std::size_t>(row) * row_bytes_;
+    if (count >= Rows) {
+      copy_passes<Rows, true>(tile, rows, count);
+    } else {
+      copy_passes<Rows, false>(tile, rows, count);
+    }
+  }
+
+ private:
+  // Neighbouring threads that copy one row; rows that are copied at once.
+  static constexpr int kLanes = std::min(Layout::kPieces & -Layout::kPieces, 16);
+  static constexpr int kPassRows = kThreads / kLanes;
+  static_assert(!Layout::kPermuted || (kPassRows % 8 == 0 && kLanes % 8 == 0), "a thread's pieces are permuted alike");
+
+  template <int Rows, bool Full>
+  __device__ __forceinline__ void copy_passes(std::uint32_t tile, const char* rows, int count) const {
+    const int thread_row = static_cast<int>(threadIdx.x) / kLanes;
+    const char* source = rows + global_;
+#pragma unroll
+    for (int row = 0; row < Rows; row += kPassRows) {
+      if (kPassRows > Rows && thread_row >= Rows) break;
+      const bool valid = Full || row + thread_row < count;
+#pragma unroll
+      for (int piece = 0; piece < Layout::kPieces; piece += kLanes) {
+        copy_async_16(shared_ + tile + static_cast<std::uint32_t>(row * Layout::kRowBytes + piece * 16),
+                      valid ? source + piece * 16 : rows, valid);
+      }
+      source += static_cast<std::size_t>(kPassRows) * row_bytes_;
+    }
+  }
+
+  std::uint32_t shared_;
+  unsigned global_, row_bytes_;
+};
 
 // What a warp holds of the result: 16 * RowTiles queries.
 template <int HeadDim, int RowTiles>
@@ -109,31 +155,47 @@ struct Accumulator {
   float largest[RowTiles][2], sums[RowTiles][2];
 };
 
-// s = q k^T of a warp's rows of q; the tile of keys lies k_offset bytes after `tiles`.
+// s = q k^T; the warp's rows of q lie q_offset bytes after `tiles`, the tile of keys k_offset bytes.
 template <int HeadDim, int RowTiles, int KeyTile>
 __device__ __forceinline__ void multiply_scores(float (&s)[RowTiles][KeyTile / 8][4],
-                                                const FragmentAddresses<HeadDim>& queries,
-                                                const FragmentAddresses<HeadDim>& tiles, std::uint32_t k_offset) {
+                                                const FragmentAddresses<HeadDim>& tiles, std::uint32_t q_offset,
+                                                std::uint32_t k_offset) {
   constexpr std::uint32_t kFragmentBytes = 16 * RowLayout<HeadDim>::kRowBytes;
 #pragma unroll
+  for (int r = 0; r < RowTiles; ++r) {
+#pragma unroll
+    for (int i = 0; i < KeyTile / 8; ++i) s[r][i][0] = s[r][i][1] = s[r][i][2] = s[r][i][3] = 0.0f;
+  }
+#pragma unroll kStepsAtOnce
   for (int step = 0; step < HeadDim / 16; ++step) {
     std::uint32_t q[RowTiles][4];
 #pragma unroll
     for (int r = 0; r < RowTiles; ++r)
-      load_matrices(q[r], queries(step) + static_cast<std::uint32_t>(r) * kFragmentBytes);
+      load_matrices(q[r], tiles(step) + q_offset + static_cast<std::uint32_t>(r) * kFragmentBytes);
 #pragma unroll
     for (int pair = 0; pair < KeyTile / 16; ++pair) {
       std::uint32_t k[4];
       load_matrices(k, tiles(step) + k_offset + static_cast<std::uint32_t>(pair) * kFragmentBytes);
 #pragma unroll
       for (int r = 0; r < RowTiles; ++r) {
-        if (step == 0) {
-          mma_m16n8k16(s[r][2 * pair], q[r], k[0], k[2], 0.0f, 0.0f, 0.0f, 0.0f);
-          mma_m16n8k16(s[r][2 * pair + 1], q[r], k[1], k[3], 0.0f, 0.0f, 0.0f, 0.0f);
-        } else {
-          mma_m16n8k16(s[r][2 * pair], q[r], k[0], k[2]);
-          mma_m16n8k16(s[r][2 * pair + 1], q[r], k[1], k[3]);
-        }
+        mma_m16n8k16(s[r][2 * pair], q[r], k[0], k[2]);
+        mma_m16n8k16(s[r][2 * pair + 1], q[r], k[1], k[3]);
+      }
+    }
+  }
+}
+
+// Keys from `count` on get no weight.
+template <int RowTiles, int KeyTile>
+__device__ __forceinline__ void hide_keys(float (&s)[RowTiles][KeyTile / 8][4], int count) {
+  const int column = static_cast<int>(threadIdx.x % 4) * 2;
+#pragma unroll
+  for (int r = 0; r < RowTiles; ++r) {
+#pragma unroll
+    for (int i = 0; i < KeyTile / 8; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (8 * i + column + j % 2 >= count) s[r][i][j] = -INFINITY;
       }
     }
   }
@@ -264,15 +326,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int first_row = static_cast<int>(threadIdx.x / 32) * 16 * RowTiles;
   const auto q_tile = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   const FragmentAddresses<HeadDim> fragments(q_tile);
-  const FragmentAddresses<HeadDim> own_queries(q_tile + static_cast<std::uint32_t>(first_row * T::kRowBytes));
 
   const typename T::Tiles tiles(a, blockIdx.x);
-  const std::int64_t stride = static_cast<std::int64_t>(a.heads) * HeadDim;
-  const std::int64_t head_column = static_cast<std::int64_t>(tiles.head()) * HeadDim;
-  const auto* const q = static_cast<const __nv_bfloat16*>(a.q) + tiles.query_row() * stride + head_column;
-  const auto* const k = static_cast<const __nv_bfloat16*>(a.k) + head_column;
-  const auto* const v = static_cast<const __nv_bfloat16*>(a.v) + head_column;
-  auto* const out = static_cast<__nv_bfloat16*>(a.out) + tiles.query_row() * stride + head_column;
+  const RowCopy<HeadDim> rows(q_tile, static_cast<unsigned>(a.heads) * HeadDim * 2,
+                              static_cast<unsigned>(tiles.head()) * HeadDim * 2);
 
   Accumulator<HeadDim, RowTiles> accumulator;
 #pragma unroll
@@ -282,53 +339,49 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 
   const int count = tiles.count();
-  std::int64_t key_row = 0;
-  if (count > 0) {
-    key_row = tiles.key_row(0);
-    copy_rows<HeadDim, T::kQueries>(q_tile, q, stride, tiles.query_count());
-    copy_rows<HeadDim, KeyTile>(q_tile + kKeysAt, k + key_row * stride, stride, tiles.key_count(0));
+  // Each lane keeps the first row of one of the next 32 blocks of keys.
+  int block_rows = 0;
+  const auto key_row = [&](int tile) {
+    return __shfl_sync(0xffffffffu, block_rows, tile / T::Tiles::kTilesPerBlock % 32) + T::Tiles::row_in_block(tile);
+  };
+  const auto copy_keys = [&](int tile) {
+    constexpr int kTiles = 32 * T::Tiles::kTilesPerBlock;
+    if (tile % kTiles == 0) {
+      const int lane_tile = tile + static_cast<int>(threadIdx.x % 32) * T::Tiles::kTilesPerBlock;
+      block_rows = typename T::Tiles(a, block_of_grid()).block_row(min(lane_tile, count - 1));
+    }
+    rows.template copy<KeyTile>(kKeysAt, a.k, key_row(tile), tiles.key_count(tile));
     copy_async_commit();
+  };
+  if (count > 0) {
+    rows.template copy<T::kQueries>(0, a.q, tiles.query_row(), tiles.query_count());
+    copy_keys(0);
   }
   for (int tile = 0; tile < count; ++tile) {
-    const int key_count = tiles.key_count(tile);
-    const bool last = tile + 1 == count;
-    // Asked for well ahead of its use.
-    const std::int64_t next_row = last ? 0 : tiles.key_row(tile + 1);
-
     // K has arrived, and all warps are done with V of the tile before.
     copy_async_wait<0>();
     __syncthreads();
-    copy_rows<HeadDim, KeyTile>(q_tile + kValuesAt, v + key_row * stride, stride, key_count);
+    rows.template copy<KeyTile>(kValuesAt, a.v, key_row(tile), tiles.key_count(tile));
     copy_async_commit();
     float s[RowTiles][KeyTile / 8][4];
-    multiply_scores<HeadDim, RowTiles, KeyTile>(s, own_queries, fragments, kKeysAt);
+    multiply_scores<HeadDim, RowTiles, KeyTile>(s, fragments, static_cast<std::uint32_t>(first_row * T::kRowBytes),
+                                                kKeysAt);
 
     // V has arrived, and all warps are done with K.
     copy_async_wait<0>();
     __syncthreads();
-    if (!last) {
-      copy_rows<HeadDim, KeyTile>(q_tile + kKeysAt, k + next_row * stride, stride, tiles.key_count(tile + 1));
-      copy_async_commit();
-    }
-    if (key_count < KeyTile) {
-      const int column = static_cast<int>(threadIdx.x % 4) * 2;
-#pragma unroll
-      for (int r = 0; r < RowTiles; ++r) {
-#pragma unroll
-        for (int i = 0; i < KeyTile / 8; ++i) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            if (8 * i + column + j % 2 >= key_count) s[r][i][j] = -INFINITY;
-          }
-        }
-      }
-    }
+    if (tile + 1 < count) copy_keys(tile + 1);
+    if (tiles.key_count(tile) < KeyTile) hide_keys<RowTiles, KeyTile>(s, tiles.key_count(tile));
     softmax_tile<HeadDim, RowTiles, KeyTile>(s, accumulator, scale_log2);
     multiply_values<HeadDim, RowTiles, KeyTile>(accumulator.out, s, fragments, kValuesAt);
-    key_row = next_row;
   }
-  write_result<HeadDim, RowTiles>(accumulator, shared + first_row * T::kRowBytes, out + first_row * stride, stride,
-                                  tiles.query_count() - first_row, count == 0);
+  // Computed anew: the loop has no registers to keep it in.
+  const typename T::Tiles same_tiles(a, block_of_grid());
+  const std::int64_t stride = static_cast<std::int64_t>(a.heads) * HeadDim;
+  auto* const out =
+      static_cast<__nv_bfloat16*>(a.out) + (same_tiles.query_row() + first_row) * stride + same_tiles.head() * HeadDim;
+  write_result<HeadDim, RowTiles>(accumulator, shared + first_row * T::kRowBytes, out, stride,
+                                  same_tiles.query_count() - first_row, count == 0);
 }
 
 template <int HeadDim, int RowTiles, int KeyTile>
