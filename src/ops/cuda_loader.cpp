@@ -105,8 +105,9 @@ void require_cuda_driver() {
 const CudaPlugin& cuda_library() {
   static const CudaPlugin& plugin = []() -> const CudaPlugin& {
     const std::vector<fs::path> places = cuda_library_places();
-    // Without a driver, CUDA's libraries are not worth the time that loading them takes.
-    if (found_among(places).has_parent_path()) require_cuda_driver();
+    // Without a driver, CUDA's libraries are not worth the second that loading them takes; but whoever has no back end
+    // either is told that first.
+    if (FLASHVSR_BUILT_WITH_CUDA || found_among(places).has_parent_path()) require_cuda_driver();
     const CudaPlugin& loaded = load_cuda_library(places);
     require_cuda_driver();
     return loaded;
