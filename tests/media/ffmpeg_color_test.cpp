@@ -142,20 +142,22 @@ TEST(VideoColor, TenBitsAndOtherFormatsAgree) {
   const TemporaryFolder folder;
   ffmpeg("-f lavfi -i testsrc2=size=96x64:rate=5 -frames:v 1 -pix_fmt rgb24 -f rawvideo '" + folder / "truth.rgb'");
   const std::string truth = read_text(folder / "truth.rgb");
-  for (const char* format : {"yuv444p", "yuv444p10le", "yuv444p12le", "gbrp", "bgr0", "yuva444p"}) {
+  for (const char* format : {"yuv444p", "yuv444p10le", "yuv444p12le", "yuv444p16le", "gbrp", "gbrp10le", "gbrp12le",
+                             "gbrap", "rgb48le", "bgr0", "yuva444p"}) {
     SCOPED_TRACE(format);
+    const bool rgb = !std::string(format).starts_with("yuv");
+    // Where swscale goes from RGB to RGB by way of Y'CbCr, another matrix for the output would spoil the colours.
     ffmpeg(fmt::format(
         "-f rawvideo -pix_fmt rgb24 -s 96x64 -r 5 -i '{}' -vf "
-        "scale=out_color_matrix=bt709:flags=accurate_rnd+full_chroma_int+full_chroma_inp,format={} "
-        "-colorspace {} -c:v ffv1 -strict -2 '{}'",
-        folder / "truth.rgb", format, std::string(format).starts_with("yuv") ? "bt709" : "rgb", folder / "in.mkv"));
+        "scale={}flags=accurate_rnd+full_chroma_int+full_chroma_inp,format={} -colorspace {} -c:v ffv1 -strict -2 '{}'",
+        folder / "truth.rgb", rgb ? "" : "out_color_matrix=bt709:", format, rgb ? "rgb" : "bt709", folder / "in.mkv"));
     const Video video = read_video(folder / "in.mkv");
     ASSERT_EQ(video.frames.size(), 1U);
     int largest = 0;
     for (std::size_t i = 0; i < truth.size(); ++i)
       largest = std::max(largest, std::abs(video.frames[0].rgb[i] - static_cast<std::uint8_t>(truth[i])));
     EXPECT_LE(largest, 3);
-    EXPECT_EQ(video.info.alpha, std::string(format) == "yuva444p");
+    EXPECT_EQ(video.info.alpha, std::string(format) == "yuva444p" || std::string(format) == "gbrap");
   }
 }
 

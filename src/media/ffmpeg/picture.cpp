@@ -157,7 +157,7 @@ void read_image(const std::string& path, int threads, Frame& frame, VideoInfo& i
   if (!rgb && known.matrix == ColorMatrix::unspecified) known.matrix = ColorMatrix::bt601_525;
   if (!rgb && known.primaries == ColorPrimaries::unspecified) known.primaries = ColorPrimaries::bt709;
   if (!rgb && known.transfer == ColorTransfer::unspecified) known.transfer = ColorTransfer::srgb;
-  info.color_assumed = assumed_tags(known, picture->height, rgb);
+  info.color_assumed = assumed_tags(known, picture->height, format);
   info.bit_depth = bit_depth(format);
   info.alpha = has_alpha(format);
   const Orientation orientation = orientation_of(*picture);

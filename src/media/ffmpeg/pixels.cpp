@@ -1,6 +1,7 @@
 #include "media/ffmpeg/pixels.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <new>
 
@@ -91,6 +92,25 @@ AvFrame padded_picture(int width, int height, AVPixelFormat format) {
   return picture;
 }
 
+// One or two components: grey, with or without alpha, or black and white.
+bool is_grey(AVPixelFormat format) {
+  const AVPixFmtDescriptor* description = av_pix_fmt_desc_get(format);
+  return description != nullptr && description->nb_components <= 2 &&
+         (description->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) == 0;
+}
+
+// swscale obeys the range of deep grey but not that of 8 bits, so it is told that all grey is in the full range.
+void expand_limited_range(AVFrame& rgb) {
+  std::array<std::uint8_t, 256> levels{};
+  for (int level = 0; level < 256; ++level)
+    levels[static_cast<std::size_t>(level)] =
+        static_cast<std::uint8_t>((std::clamp(level - 16, 0, 219) * 255 + 109) / 219);
+  for (int y = 0; y < rgb.height; ++y) {
+    std::uint8_t* row = rgb.data[0] + std::ptrdiff_t{y} * rgb.linesize[0];
+    std::transform(row, row + std::ptrdiff_t{3} * rgb.width, row, [&](std::uint8_t level) { return levels[level]; });
+  }
+}
+
 constexpr ColorTags kPackedRgb{ColorMatrix::rgb, ColorRange::full, ColorPrimaries::bt709, ColorTransfer::srgb};
 
 }  // namespace
@@ -113,8 +133,13 @@ ColorTags found_tags(const AVFrame& frame) {
 bool is_rgb(AVPixelFormat format) {
   const AVPixFmtDescriptor* description = av_pix_fmt_desc_get(format);
   if (description == nullptr) return false;
-  // One or two components: grey, with or without alpha, or black and white.
-  return (description->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) != 0 || description->nb_components <= 2;
+  return (description->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) != 0 || is_grey(format);
+}
+
+ColorTags assumed_tags(const ColorTags& found, int height, AVPixelFormat format) {
+  ColorTags tags = assumed_tags(found, height, is_rgb(format));
+  if (is_grey(format) && found.range == ColorRange::limited) tags.range = ColorRange::limited;
+  return tags;
 }
 
 bool has_alpha(AVPixelFormat format) {
@@ -144,7 +169,10 @@ void RgbReader::read(const AVFrame& picture, const ColorTags& tags, const Orient
     if (!is_rgb(format)) (void)luma_weights(tags.matrix);  // refuses what swscale would show in wrong colours
     scaler_.reset();
     rgb_ = padded_picture(width, height, AV_PIX_FMT_RGB24);
-    scaler_ = make_scaler({picture.width, picture.height, format, tags, picture.chroma_location},
+    limited_grey_ = is_grey(format) && tags.range == ColorRange::limited;
+    ColorTags scaler_tags = tags;
+    if (limited_grey_) scaler_tags.range = ColorRange::full;
+    scaler_ = make_scaler({picture.width, picture.height, format, scaler_tags, picture.chroma_location},
                           {width, height, AV_PIX_FMT_RGB24, kPackedRgb, AVCHROMA_LOC_UNSPECIFIED});
     width_ = picture.width, height_ = picture.height, format_ = picture.format, siting_ = picture.chroma_location;
     target_width_ = width, target_height_ = height;
@@ -152,6 +180,7 @@ void RgbReader::read(const AVFrame& picture, const ColorTags& tags, const Orient
   const int code =
       sws_scale(scaler_.get(), picture.data, picture.linesize, 0, picture.height, rgb_->data, rgb_->linesize);
   if (code < 0) fail(ErrorCode::format, "{}: a picture cannot be converted to RGB: {}", path, describe_code(code));
+  if (limited_grey_) expand_limited_range(*rgb_);
   frame.width = orientation.transpose ? height : width;
   frame.height = orientation.transpose ? width : height;
   frame.rgb.resize(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3);

@@ -22,6 +22,8 @@ struct SwsFreer {
 ColorTags found_tags(const AVFrame& frame);
 // Whether its samples are RGB or grey levels or a palette, which need no matrix.
 bool is_rgb(AVPixelFormat format);
+// assumed_tags() for pictures of this format. Grey may be in the limited range (monochrome HEVC and AV1), RGB is not.
+ColorTags assumed_tags(const ColorTags& found, int height, AVPixelFormat format);
 bool has_alpha(AVPixelFormat format);
 int bit_depth(AVPixelFormat format);
 const char* pixel_format_name(int format);
@@ -41,6 +43,7 @@ class RgbReader {
   AvFrame rgb_;
   int width_ = 0, height_ = 0, format_ = -1, target_width_ = 0, target_height_ = 0;
   AVChromaLocation siting_ = AVCHROMA_LOC_UNSPECIFIED;
+  bool limited_grey_ = false;
 };
 
 // RGB to pictures for an encoder.

@@ -235,7 +235,7 @@ class VideoSource final : public FrameSource {
     if (known.matrix == ColorMatrix::unspecified && (codec == AV_CODEC_ID_VP8 || codec == AV_CODEC_ID_MJPEG))
       known.matrix = ColorMatrix::bt601_525;
     const bool rgb = is_rgb(format);
-    info_.color_assumed = assumed_tags(known, stored_height_, rgb);
+    info_.color_assumed = assumed_tags(known, stored_height_, format);
     if (!rgb && known.matrix == ColorMatrix::unspecified)
       note("does not say its colour matrix; by its size it is taken for {}.", to_string(info_.color_assumed));
     if (info_.bit_depth > 8) note("its {} bits per sample are rounded to 8.", info_.bit_depth);
