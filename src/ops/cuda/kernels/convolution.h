@@ -47,8 +47,8 @@ struct ConvolutionArguments {
   Activation activation = Activation::none;
 };
 
-// Weights of all kernels are K-major: [out_channels][kt * kh * kw][channels], the channels of the first source, then
-// those of the second, each padded with zeros to a multiple of the kernel's granule.
+// Weights of the plain and portable kernels are K-major: [out_channels][kt * kh * kw][channels], the channels of the
+// first source, then those of the second, each padded with zeros to a multiple of the kernel's granule.
 constexpr int padded_channels(int channels, int granule) { return (channels + granule - 1) / granule * granule; }
 
 }  // namespace flashvsr::cuda

@@ -11,7 +11,7 @@ constexpr int kThreads = 256;
 // A thread keeps its columns and strides over rows. Sums and result may be the same memory: every element is read
 // before it is written, by the same thread.
 template <typename Residual, typename Out, int Width>
-__global__ void __launch_bounds__(kThreads) row_epilogue_kernel(const RowEpilogueArguments a) {
+__global__ void __launch_bounds__(kThreads, 4) row_epilogue_kernel(const RowEpilogueArguments a) {
   const std::int64_t column = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * Width;
   if (column >= a.columns) return;
   float bias[Width], gate[Width];
