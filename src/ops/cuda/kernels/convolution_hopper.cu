@@ -23,7 +23,11 @@ constexpr int kMaxKernel = 3;
 constexpr int kRowBytes = 128;  // a pixel's 64 channels
 constexpr int kPatchBytes =
     ((kTileWidth + kMaxKernel - 1) * (kTileHeight + kMaxKernel - 1) * kRowBytes + 1023) / 1024 * 1024;
-constexpr int kPatchStages = 2, kWeightStages = 8;
+constexpr int kPatchStages = 2;
+// Few output channels: a step is so short that the steps of a patch are issued together, and their weights stay.
+constexpr int kNarrow = 16, kWide = 128;
+template <int N>
+constexpr int kWeightStages = N == kNarrow ? 3 * kMaxKernel* kMaxKernel : 8;
 constexpr int kConsumers = 2, kThreads = 128 * (1 + kConsumers);
 constexpr int kConsumerWarps = 4 * kConsumers;
 // How many steps the first warpgroup runs ahead of the second, at most: those of one patch.
@@ -32,9 +36,8 @@ constexpr int kLeadBarrier = 1;
 
 template <int N>
 constexpr int kWeightStageBytes = N* kRowBytes;
-constexpr int shared_bytes(int n) {
-  return kPatchStages * kConsumers * kPatchBytes + kWeightStages * n * kRowBytes + 1024;
-}
+template <int N>
+constexpr int kSharedBytes = kPatchStages* kConsumers* kPatchBytes + kWeightStages<N>* kWeightStageBytes<N> + 1024;
 
 struct Parameters {
   CUtensorMap first, second, weights;
@@ -69,18 +72,19 @@ struct Ring {
   }
 };
 
+template <int N>
 struct Barriers {
   std::uint64_t patch_full[kPatchStages], patch_empty[kPatchStages];
-  std::uint64_t weight_full[kWeightStages], weight_empty[kWeightStages];
+  std::uint64_t weight_full[kWeightStages<N>], weight_empty[kWeightStages<N>];
 };
 
 template <int N>
-__device__ void produce(const Parameters& p, Barriers& barriers, unsigned char* patches, unsigned char* weights) {
+__device__ void produce(const Parameters& p, Barriers<N>& barriers, unsigned char* patches, unsigned char* weights) {
   const int patch_width = kTileWidth + p.c.kw - 1, patch_height = kTileHeight + p.c.kh - 1;
   const std::uint32_t patch_bytes = static_cast<std::uint32_t>(kConsumers * patch_width * patch_height * kRowBytes);
   const int taps = p.c.kh * p.c.kw;
   Ring<kPatchStages> patch;
-  Ring<kWeightStages> weight;
+  Ring<kWeightStages<N>> weight;
   tma_prefetch_map(&p.first);
   tma_prefetch_map(&p.weights);
   for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles; tile += static_cast<int>(gridDim.x)) {
@@ -120,18 +124,13 @@ __device__ __forceinline__ void multiply(float (&d)[8], std::uint64_t a, std::ui
   wgmma_m64n16k16(d, a, b, accumulate);
 }
 
-__device__ __forceinline__ float2 load_pair(const void* values, DType type, std::int64_t index) {
-  if (type == DType::f32) return *reinterpret_cast<const float2*>(static_cast<const float*>(values) + index);
-  return __bfloat1622float2(
-      *reinterpret_cast<const __nv_bfloat162*>(static_cast<const __nv_bfloat16*>(values) + index));
-}
-
 __device__ __forceinline__ std::uint32_t packed(float2 value) {
   const __nv_bfloat162 pair = __float22bfloat162_rn(value);
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
-// Four threads hold a pair of columns of each of four groups of eight columns; afterwards thread i holds group i.
+// Four threads hold a pair of columns of each of four groups of eight columns; afterwards thread i holds group i. Its
+// own inverse.
 __device__ __forceinline__ void transpose_quad(std::uint32_t (&words)[4], int lane) {
 #pragma unroll
   for (int bit = 1; bit <= 2; bit *= 2) {
@@ -182,15 +181,28 @@ __device__ __forceinline__ void store_wide(const ConvolutionArguments& c, float 
   if (c.residual != nullptr) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      if (!inside || y + h >= c.out_height) continue;
-      const std::int64_t first = pixel + h * c.out_row_stride + 2 * quad;
-      float2 values[16];
+      // As results are written: all loads of 16 bytes are under way before the first is used.
+      const bool row_inside = inside && y + h < c.out_height;
+      const auto* const residual =
+          static_cast<const __nv_bfloat16*>(c.residual) + pixel + h * c.out_row_stride + 8 * quad;
+      uint4 loaded[4];
 #pragma unroll
-      for (int j = 0; j < 16; ++j) {
-        values[j] = 8 * j < columns ? load_pair(c.residual, c.residual_type, first + 8 * j) : make_float2(0, 0);
+      for (int group = 0; group < 4; ++group) {
+        loaded[group] = row_inside && 32 * group + 8 * quad < columns
+                            ? __ldg(reinterpret_cast<const uint4*>(residual + 32 * group))
+                            : make_uint4(0, 0, 0, 0);
       }
 #pragma unroll
-      for (int j = 0; j < 16; ++j) d[4 * j + 2 * h] += values[j].x, d[4 * j + 2 * h + 1] += values[j].y;
+      for (int group = 0; group < 4; ++group) {
+        std::uint32_t words[4] = {loaded[group].x, loaded[group].y, loaded[group].z, loaded[group].w};
+        transpose_quad(words, lane);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int j = 4 * group + i;
+          const float2 value = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&words[i]));
+          d[4 * j + 2 * h] += value.x, d[4 * j + 2 * h + 1] += value.y;
+        }
+      }
     }
   }
   activate_all(d, c.activation);
@@ -244,12 +256,12 @@ __device__ __forceinline__ void store_single(const ConvolutionArguments& c, floa
 }
 
 template <int N, bool Wide>
-__device__ void consume(const Parameters& p, Barriers& barriers, unsigned char* patches, unsigned char* weights) {
+__device__ void consume(const Parameters& p, Barriers<N>& barriers, unsigned char* patches, unsigned char* weights) {
   const int group = static_cast<int>(threadIdx.x) / 128 - 1, lane = static_cast<int>(threadIdx.x) % 32;
   const int pitch = kTileWidth + p.c.kw - 1, taps = p.c.kh * p.c.kw, steps = p.c.kt * p.chunks * taps;
   const std::uint32_t pitch_bytes = static_cast<std::uint32_t>(pitch * kRowBytes);
   Ring<kPatchStages> patch;
-  Ring<kWeightStages> weight;
+  Ring<kWeightStages<N>> weight;
   const int lead = min(kMostLead, taps);
   const bool leads = steps > lead;
   if (leads && group == 1) named_barrier_sync(kLeadBarrier, 128 * kConsumers);
@@ -257,7 +269,17 @@ __device__ void consume(const Parameters& p, Barriers& barriers, unsigned char* 
   for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles; tile += static_cast<int>(gridDim.x)) {
     const int pair = tile % p.pairs, n0 = tile / p.pairs * N;
     float upper[N / 2], lower[N / 2];  // rows 0..7 and 8..15 of the half
-    int used_weight = -1, used_patch = -1, step = 0;
+    // The steps committed last: what they read is free when those after them are under way.
+    Ring<kWeightStages<N>> used_weight = weight;
+    int used_steps = 0, used_patch = -1, step = 0;
+    const auto release = [&](int steps_done, int patch_done) {
+      if (lane == 0) {
+        for (int i = 0; i < steps_done; ++i, used_weight.advance()) {
+          mbarrier_arrive(&barriers.weight_empty[used_weight.stage]);
+        }
+        if (patch_done >= 0) mbarrier_arrive(&barriers.patch_empty[patch_done]);
+      }
+    };
     for (int chunk = 0; chunk < p.c.kt * p.chunks; ++chunk) {
       mbarrier_wait(&barriers.patch_full[patch.stage], patch.phase);
       const unsigned char* patch_start = patches + (patch.stage * kConsumers + group) * kPatchBytes;
@@ -276,30 +298,35 @@ __device__ void consume(const Parameters& p, Barriers& barriers, unsigned char* 
           multiply(lower, a_lower + 2 * k, b + 2 * k, step > 0 || k > 0);
         }
         wgmma_commit();
-        wgmma_wait<1>();
-        // What the step before this one read is free.
-        if (lane == 0) {
-          if (used_weight >= 0) mbarrier_arrive(&barriers.weight_empty[used_weight]);
-          if (used_patch >= 0) mbarrier_arrive(&barriers.patch_empty[used_patch]);
+        if constexpr (N == kWide) {
+          wgmma_wait<1>();
+          release(used_steps, used_patch);
+          used_steps = 1;
+          used_patch = tap + 1 == taps ? patch.stage : -1;
         }
-        used_patch = -1;
-        used_weight = weight.stage;
         weight.advance();
         if (++dx == p.c.kw) dx = 0, row += pitch;
         if (++step == lead && first_tile && leads && group == 0) {
           named_barrier_arrive(kLeadBarrier, 128 * kConsumers);
         }
       }
-      used_patch = patch.stage;
+      if constexpr (N == kNarrow) {
+        if (taps == kMaxKernel * kMaxKernel) {
+          wgmma_wait<kMaxKernel * kMaxKernel>();
+        } else {
+          wgmma_wait<1>();
+        }
+        // With fewer taps the wait was longer than need be.
+        release(used_steps, used_patch);
+        used_steps = taps;
+        used_patch = patch.stage;
+      }
       patch.advance();
     }
     wgmma_wait<0>();
     wgmma_results(upper);
     wgmma_results(lower);
-    if (lane == 0) {
-      mbarrier_arrive(&barriers.weight_empty[used_weight]);
-      mbarrier_arrive(&barriers.patch_empty[used_patch]);
-    }
+    release(used_steps, used_patch);
     first_tile = false;
     const Half half = half_of(p, 2 * pair + group);
     if constexpr (Wide) {
@@ -315,7 +342,7 @@ __device__ void consume(const Parameters& p, Barriers& barriers, unsigned char* 
 template <int N, bool Wide>
 __global__ void __launch_bounds__(kThreads, 1) convolution_kernel(const __grid_constant__ Parameters p) {
   extern __shared__ unsigned char unaligned[];
-  __shared__ Barriers barriers;
+  __shared__ Barriers<N> barriers;
   unsigned char* const patches = unaligned + ((1024 - (shared_address(unaligned) & 1023)) & 1023);
   unsigned char* const weights = patches + kPatchStages * kConsumers * kPatchBytes;
   if (threadIdx.x == 0) {
@@ -323,7 +350,7 @@ __global__ void __launch_bounds__(kThreads, 1) convolution_kernel(const __grid_c
       mbarrier_init(&barriers.patch_full[i], 1);
       mbarrier_init(&barriers.patch_empty[i], kConsumerWarps);
     }
-    for (int i = 0; i < kWeightStages; ++i) {
+    for (int i = 0; i < kWeightStages<N>; ++i) {
       mbarrier_init(&barriers.weight_full[i], 1);
       mbarrier_init(&barriers.weight_empty[i], kConsumerWarps);
     }
@@ -339,17 +366,15 @@ __global__ void __launch_bounds__(kThreads, 1) convolution_kernel(const __grid_c
   }
 }
 
-constexpr int kNarrow = 16, kWide = 128;
-
 int tile_columns(const ConvolutionArguments& c) { return c.out_channels <= kNarrow ? kNarrow : kWide; }
 
 template <int N, bool Wide>
 cudaError_t launch(const Parameters& p, int multiprocessors, cudaStream_t stream) {
   static const cudaError_t prepared =
-      cudaFuncSetAttribute(convolution_kernel<N, Wide>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes(N));
+      cudaFuncSetAttribute(convolution_kernel<N, Wide>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes<N>);
   if (prepared != cudaSuccess) return prepared;
   const unsigned grid = static_cast<unsigned>(std::min(p.tiles, multiprocessors));
-  convolution_kernel<N, Wide><<<grid, kThreads, shared_bytes(N), stream>>>(p);
+  convolution_kernel<N, Wide><<<grid, kThreads, kSharedBytes<N>, stream>>>(p);
   return cudaGetLastError();
 }
 
@@ -402,7 +427,8 @@ cudaError_t launch_convolution_hopper(const ConvolutionArguments& c, const __nv_
   const auto aligned = [](const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; };
   const bool wide = c.out_type == DType::bf16 && c.out_channels % 8 == 0 && c.out_frame_stride % 8 == 0 &&
                     c.out_row_stride % 8 == 0 && c.out_column_stride % 8 == 0 && aligned(c.out) &&
-                    (c.residual == nullptr || aligned(c.residual)) && (c.bias == nullptr || aligned(c.bias));
+                    (c.residual == nullptr || (c.residual_type == DType::bf16 && aligned(c.residual))) &&
+                    (c.bias == nullptr || aligned(c.bias));
   if (n == kNarrow) return launch<kNarrow, false>(p, multiprocessors, stream);
   return wide ? launch<kWide, true>(p, multiprocessors, stream) : launch<kWide, false>(p, multiprocessors, stream);
 }
