@@ -95,11 +95,12 @@ SinkSettings same_size(const VideoInfo& source) {
 }
 
 std::vector<std::string> copy_video(const std::string& from, const std::string& to,
-                                    const std::function<void(SinkSettings&)>& adjust) {
+                                    const std::function<void(SinkSettings&)>& adjust, std::string* pixel_format) {
   const auto source = open_source(from);
   SinkSettings settings = same_size(source->info());
   if (adjust) adjust(settings);
   const auto sink = open_sink(to, source->info(), settings);
+  if (pixel_format != nullptr) *pixel_format = sink->info().pixel_format;
   for (Frame frame; source->read(frame);) sink->write(frame);
   sink->finish();
   return sink->take_notes();

@@ -60,7 +60,8 @@ Video read_video(const std::string& path);
 SinkSettings same_size(const VideoInfo& source);
 // Reads `from`, writes the same frames to `to`; returns every note of the sink.
 std::vector<std::string> copy_video(const std::string& from, const std::string& to,
-                                    const std::function<void(SinkSettings&)>& adjust = {});
+                                    const std::function<void(SinkSettings&)>& adjust = {},
+                                    std::string* pixel_format = nullptr);
 bool any_contains(const std::vector<std::string>& notes, const std::string& part);
 
 // The message of the Error that `action` throws; empty if it throws none. Fails the test if it has more than one line.
