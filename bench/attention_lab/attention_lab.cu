@@ -1,6 +1,7 @@
 // The lab of the block-sparse attention: the plain reference, every kernel, check and timing in one place.
 //   attention_lab [HEIGHT WIDTH [WINDOWS]]      default 768 1408 4: the steady chunk of the published model
 #include "ops/cuda/kernels/sparse_attention.h"
+#include "ops/cuda/kernels/sparse_attention_portable.h"
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -12,6 +13,7 @@
 #include <functional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace flashvsr::cuda;
@@ -218,6 +220,17 @@ bool run(const char* name, const Problem& p, const Launch& launch, int samples, 
   return ok;
 }
 
+// The same problem as the kernels for any GPU take it.
+AttentionArguments general(const SparseAttentionArguments& a) {
+  AttentionArguments g;
+  g.q = a.q, g.k = a.k, g.v = a.v, g.out = a.out;
+  g.type = flashvsr::DType::bf16;
+  g.heads = a.heads, g.head_dim = kTile, g.queries = a.query_blocks * kTile;
+  g.offsets = a.offsets, g.indices = a.indices, g.query_blocks = a.query_blocks, g.window_blocks = a.window_blocks;
+  std::copy(a.slots, a.slots + a.windows, g.slots);
+  return g;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -225,21 +238,33 @@ int main(int argc, char** argv) {
   check(cudaGetDeviceProperties(&properties, 0), "no CUDA device");
   const int sms = properties.multiProcessorCount;
   std::printf("%s, %d multiprocessors\n", properties.name, sms);
-  const Launch hopper = [&](const SparseAttentionArguments& a) {
-    return launch_sparse_attention_hopper(a, sms, nullptr);
-  };
-  bool ok = true;
-  if (argc < 3) {
-    // Shapes that a schedule can trip over: fewer items than multiprocessors, one row, empty rows, many splits.
-    ok &= run("hopper", make_problem(1, 1, 1, 1, 1, 1.0, 3, 2), hopper, 64, false);
-    ok &= run("hopper", make_problem(2, 2, 3, 4, 1, 1.4, 3, 21), hopper, 512, false);
-    ok &= run("hopper", make_problem(2, 3, 2, 3, 3, 1.4, 3, 5), hopper, 512, false);
-    ok &= run("hopper", make_problem(1, 1, 2, 8, 1, 100.0, 9, 4), hopper, 256, false);
-    ok &= run("hopper", make_problem(3, 5, 7, 4, 1, 2.0, 5, 9), hopper, 512, false);
+  std::vector<std::pair<const char*, Launch>> kernels;
+  if (properties.major == 9) {
+    kernels.emplace_back(
+        "hopper", [&](const SparseAttentionArguments& a) { return launch_sparse_attention_hopper(a, sms, nullptr); });
   }
+  kernels.emplace_back("portable", [&](const SparseAttentionArguments& a) {
+    return launch_attention_portable(general(a), properties.sharedMemPerMultiprocessor, nullptr);
+  });
+  // Its smaller tiles, which GPUs with less shared memory use.
+  kernels.emplace_back("portable32", [&](const SparseAttentionArguments& a) {
+    return launch_attention_portable(general(a), std::size_t{100} << 10, nullptr);
+  });
+  bool ok = true;
   const int height = argc > 2 ? std::atoi(argv[1]) : 768, width = argc > 2 ? std::atoi(argv[2]) : 1408;
   const double ratio = 2.0 * 768 * 1280 / (static_cast<double>(height) * width);
-  ok &= run("hopper", make_problem(12, height / 128, width / 128, 4, 1, ratio, 11, 6), hopper, 256, true);
-  if (argc < 3) ok &= run("hopper", make_problem(12, height / 128, width / 128, 3, 3, ratio, 11, 8), hopper, 256, true);
+  const Problem steady = make_problem(12, height / 128, width / 128, 4, 1, ratio, 11, 6);
+  for (const auto& [name, launch] : kernels) {
+    if (argc < 3) {
+      // Shapes that a schedule can trip over: fewer items than multiprocessors, one row, empty rows, many splits.
+      ok &= run(name, make_problem(1, 1, 1, 1, 1, 1.0, 3, 2), launch, 64, false);
+      ok &= run(name, make_problem(2, 2, 3, 4, 1, 1.4, 3, 21), launch, 512, false);
+      ok &= run(name, make_problem(2, 3, 2, 3, 3, 1.4, 3, 5), launch, 512, false);
+      ok &= run(name, make_problem(1, 1, 2, 8, 1, 100.0, 9, 4), launch, 256, false);
+      ok &= run(name, make_problem(3, 5, 7, 4, 1, 2.0, 5, 9), launch, 512, false);
+    }
+    ok &= run(name, steady, launch, 256, true);
+    if (argc < 3) ok &= run(name, make_problem(12, height / 128, width / 128, 3, 3, ratio, 11, 8), launch, 256, true);
+  }
   return ok ? 0 : 1;
 }

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -74,8 +75,12 @@ cuda::SparseAttentionArguments hopper_arguments(const Tensor& q, const Tensor& k
   return a;
 }
 
-// On the tensor cores where they can, else plainly.
-void run_general(const cuda::AttentionArguments& arguments, AttentionPath path, const cuda::Device& device) {
+// On the tensor cores where they can, else plainly. These kernels count tokens in int.
+void run_general(const cuda::AttentionArguments& arguments, AttentionPath path, const cuda::Device& device,
+                 std::int64_t query_tokens, std::int64_t key_tokens) {
+  constexpr std::int64_t kMostTokens = std::numeric_limits<int>::max() - cuda::kAttentionBlock;
+  require(query_tokens <= kMostTokens && key_tokens <= kMostTokens,
+          "attention on CUDA takes at most 2^31 - 129 queries and as many keys");
   if (path != AttentionPath::plain && arguments.type == DType::bf16 &&
       cuda::attention_portable_takes(arguments.head_dim)) {
     check(cuda::launch_attention_portable(arguments, device.properties().sharedMemPerMultiprocessor, device.stream()),
@@ -127,7 +132,7 @@ Tensor CudaOperations::do_sparse_attention(const Tensor& q, const KeyValueView& 
     check(cuda::launch_write_slots(keys.slots.data(), windows, table.mutable_data<int>(), stream()),
           "writing the slots of windows");
   }
-  run_general(a, attention_->path, device_);
+  run_general(a, attention_->path, device_, q.dim(0), keys.k.elements() / q.dim(1));
   return result;
 }
 
@@ -170,7 +175,7 @@ Tensor CudaOperations::do_attention(const Tensor& q, const Tensor& k, const Tens
   a.heads = static_cast<int>(heads), a.head_dim = static_cast<int>(head_dim);
   a.batch = static_cast<int>(q.dim(0)), a.queries = static_cast<int>(queries), a.keys = static_cast<int>(count);
   a.shared_keys = k.dim(0) == 1;
-  run_general(a, attention_->path, device_);
+  run_general(a, attention_->path, device_, q.dim(0) * queries, k.dim(0) * count);
   return result;
 }
 

@@ -96,7 +96,7 @@ __device__ __forceinline__ float row_sum(float x) {
 template <typename T, int Chunks>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_plain_kernel(const __grid_constant__ AttentionArguments a, float scale_log2) {
-  extern __shared__ float shared[];
+  extern __shared__ __align__(16) float shared[];
   float* const weights = shared;                       // [keys][queries], permuted
   float* const q_slice = weights + kWeightFloats;      // [kSlice][queries], permuted
   float* const k_slice = q_slice + kSlice * kQueries;  // [kSlice][keys], permuted
