@@ -3,6 +3,8 @@
 
 #include "ops/cuda/kernels/attention_arguments.h"
 
+#include <cstddef>
+
 namespace flashvsr::cuda {
 
 // Multiples of 16 up to 128; 256 and 384.
