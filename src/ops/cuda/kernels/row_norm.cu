@@ -8,7 +8,7 @@
 namespace flashvsr::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 constexpr float kEpsilon = 1e-6f;
 
 // Each kind: what is subtracted from a value (the mean, or nothing), what the remainder is multiplied by, and how a
@@ -58,7 +58,7 @@ inline constexpr int kRowsAtOnce = Packs * sizeof(X) <= 12 ? 2 : 1;
 // Rows of up to lanes * Packs octets: neighbouring groups of `lanes` threads, a power of two, hold one or two rows in
 // registers, so that memory is read once. Two rows share what is read of scale and shift.
 template <typename X, typename Y, typename Kind, int Packs>
-__global__ void __launch_bounds__(kThreads, Packs * sizeof(X) <= 24 ? 2 : 1)
+__global__ void __launch_bounds__(kThreads, Packs * sizeof(X) <= 24 ? 5 : 3)
     packed_norm_kernel(const X* __restrict__ x, Y* __restrict__ y, std::int64_t rows, int dim, int lanes, Kind kind) {
   constexpr int kRows = kRowsAtOnce<X, Packs>;
   const int lane = static_cast<int>(threadIdx.x) & (lanes - 1), packs = dim / kOctet;

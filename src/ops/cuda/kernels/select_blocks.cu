@@ -16,7 +16,6 @@ constexpr int kWarps = kThreads / kWarp;
 // many, and the threshold is 0 if there are not enough others.
 constexpr int kDigits = 3;
 constexpr int kBins = 2048;
-constexpr int kBinsPerThread = kBins / kThreads;
 
 // 11 + 11 + 10 bits.
 __device__ constexpr int digit_shift(int digit) { return digit == 0 ? 21 : digit == 1 ? 10 : 0; }
@@ -44,9 +43,12 @@ struct Prefix {
   unsigned bits, rank;
 };
 
-// Finds the next digit: that of the weight which has `rank` larger ones in the histogram. All threads get it.
+// Finds the next digit: that of the weight which has `rank` larger ones in the histogram. All threads of the block take
+// part and get it.
+template <int Threads>
 __device__ Prefix next_digit(const unsigned* histogram, int digit, Prefix prefix) {
-  __shared__ unsigned warp_totals[kWarps];
+  constexpr int kBinsPerThread = kBins / Threads;
+  __shared__ unsigned warp_totals[Threads / kWarp];
   __shared__ Prefix found;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
   // The highest bins first.
@@ -67,7 +69,7 @@ __device__ Prefix next_digit(const unsigned* histogram, int digit, Prefix prefix
   for (int w = 0; w < warp; ++w) through += warp_totals[w];
   unsigned above = through - total;
   // If the rank lies among the zeros, the digit is 0, and what lies above it are all other bins.
-  if (thread == kThreads - 1 && prefix.rank >= through) {
+  if (thread == Threads - 1 && prefix.rank >= through) {
     found = {prefix.bits, prefix.rank - (through - bins[kBinsPerThread - 1])};
   }
 #pragma unroll
@@ -87,7 +89,7 @@ __device__ Prefix next_digit(const unsigned* histogram, int digit, Prefix prefix
 __device__ Prefix find_prefix(const Arguments& arguments, int segment, int digits) {
   Prefix prefix{0, arguments.budget};
   for (int digit = 0; digit < digits; ++digit) {
-    prefix = next_digit(arguments.histogram(segment, digit), digit, prefix);
+    prefix = next_digit<kThreads>(arguments.histogram(segment, digit), digit, prefix);
   }
   return prefix;
 }
@@ -108,13 +110,14 @@ __device__ __forceinline__ void add_to(unsigned* total, const unsigned (&histogr
 // e^x as close as it rounds, as the CPU back end computes it.
 __device__ __forceinline__ float exponential(float x) { return static_cast<float>(exp(static_cast<double>(x))); }
 
-// Softmax of the rows, a warp a row, and the histogram of the weights' first digit.
+// Softmax of the rows, a warp a row, and the histogram of the weights' first digit if it is wanted.
+template <bool Counts>
 __global__ void __launch_bounds__(kThreads) softmax_kernel(const Arguments arguments) {
-  __shared__ unsigned histogram[kBins];
+  __shared__ unsigned histogram[Counts ? kBins : 1];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, segment = static_cast<int>(blockIdx.y);
   const int row = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarp;
   const int key_blocks = arguments.key_blocks;
-  clear(histogram);
+  if constexpr (Counts) clear(histogram);
   if (row < arguments.window_blocks) {
     const std::int64_t at = segment * arguments.pairs() + std::int64_t{row} * key_blocks;
     const float* scores = arguments.scores + at;
@@ -135,10 +138,12 @@ __global__ void __launch_bounds__(kThreads) softmax_kernel(const Arguments argum
       if (weight == 0) continue;
       weight = __fdiv_rn(weight, total);
       weights[key] = weight;
-      if (weight > 0) atomicAdd(&histogram[digit_of(__float_as_uint(weight), 0)], 1u);
+      if constexpr (Counts) {
+        if (weight > 0) atomicAdd(&histogram[digit_of(__float_as_uint(weight), 0)], 1u);
+      }
     }
   }
-  add_to(arguments.histogram(segment, 0), histogram);
+  if constexpr (Counts) add_to(arguments.histogram(segment, 0), histogram);
 }
 
 // The histogram of a later digit.
@@ -181,6 +186,54 @@ __global__ void __launch_bounds__(kThreads) keep_kernel(const Arguments argument
   const float* weights = arguments.weights + at;
   keep_row(arguments.mask + at, arguments.counts + std::int64_t{segment} * arguments.window_blocks + row,
            arguments.key_blocks, [&](int key) { return __float_as_uint(weights[key]) > threshold; });
+}
+
+// Small segments: one block finds all digits of a segment's threshold and keeps what lies above it; its threads hold
+// the weights in registers.
+constexpr int kWholeThreads = 1024;
+
+template <int Values>
+__global__ void __launch_bounds__(kWholeThreads) keep_whole_kernel(const Arguments arguments) {
+  __shared__ unsigned histogram[kBins];
+  extern __shared__ int row_counts[];  // [window_blocks]
+  const int thread = static_cast<int>(threadIdx.x), segment = static_cast<int>(blockIdx.x);
+  const int pairs = static_cast<int>(arguments.pairs());
+  const float* weights = arguments.weights + std::int64_t{segment} * pairs;
+  unsigned bits[Values];
+#pragma unroll
+  for (int i = 0; i < Values; ++i) {
+    const int pair = thread + i * kWholeThreads;
+    bits[i] = pair < pairs ? __float_as_uint(weights[pair]) : 0;
+  }
+  for (int row = thread; row < arguments.window_blocks; row += kWholeThreads) row_counts[row] = 0;
+
+  Prefix prefix{0, arguments.budget};
+#pragma unroll
+  for (int digit = 0; digit < kDigits; ++digit) {
+    for (int i = thread; i < kBins; i += kWholeThreads) histogram[i] = 0;
+    __syncthreads();
+    const unsigned mask = digit == 0 ? 0 : ~0u << digit_shift(digit - 1);
+#pragma unroll
+    for (int i = 0; i < Values; ++i) {
+      if (bits[i] != 0 && (bits[i] & mask) == prefix.bits) atomicAdd(&histogram[digit_of(bits[i], digit)], 1u);
+    }
+    __syncthreads();
+    prefix = next_digit<kWholeThreads>(histogram, digit, prefix);
+  }
+
+  std::uint8_t* kept = arguments.mask + std::int64_t{segment} * pairs;
+#pragma unroll
+  for (int i = 0; i < Values; ++i) {
+    const int pair = thread + i * kWholeThreads;
+    if (pair >= pairs) continue;
+    const bool keep = bits[i] > prefix.bits;
+    kept[pair] = keep ? 1 : 0;
+    if (keep) atomicAdd(&row_counts[pair / arguments.key_blocks], 1);
+  }
+  __syncthreads();
+  for (int row = thread; row < arguments.window_blocks; row += kWholeThreads) {
+    arguments.counts[std::int64_t{segment} * arguments.window_blocks + row] = row_counts[row];
+  }
 }
 
 __global__ void __launch_bounds__(kThreads) allowed_kernel(const float* __restrict__ scores, std::uint8_t* mask,
@@ -228,12 +281,35 @@ std::size_t histogram_bytes(int segments) {
   return static_cast<std::size_t>(segments) * kDigits * kBins * sizeof(unsigned);
 }
 
+constexpr int kMostWholeValues = 32, kMostWholeRows = 4096;
+
+bool is_whole(int window_blocks, int key_blocks) {
+  return std::int64_t{window_blocks} * key_blocks <= std::int64_t{kMostWholeValues} * kWholeThreads &&
+         window_blocks <= kMostWholeRows;
+}
+
+cudaError_t keep_whole(const Arguments& arguments, unsigned segments, cudaStream_t stream) {
+  const int values = (arguments.window_blocks * arguments.key_blocks + kWholeThreads - 1) / kWholeThreads;
+  const std::size_t shared = static_cast<std::size_t>(arguments.window_blocks) * sizeof(int);
+  if (values <= 2) {
+    keep_whole_kernel<2><<<segments, kWholeThreads, shared, stream>>>(arguments);
+  } else if (values <= 8) {
+    keep_whole_kernel<8><<<segments, kWholeThreads, shared, stream>>>(arguments);
+  } else if (values <= 18) {
+    keep_whole_kernel<18><<<segments, kWholeThreads, shared, stream>>>(arguments);
+  } else {
+    keep_whole_kernel<kMostWholeValues><<<segments, kWholeThreads, shared, stream>>>(arguments);
+  }
+  return cudaGetLastError();
+}
+
 unsigned blocks_of_rows(int rows) { return static_cast<unsigned>((rows + kWarps - 1) / kWarps); }
 
 }  // namespace
 
 std::size_t select_blocks_work(int segments, int window_blocks, int key_blocks) {
-  return weights_bytes(segments, window_blocks, key_blocks) + histogram_bytes(segments);
+  return weights_bytes(segments, window_blocks, key_blocks) +
+         (is_whole(window_blocks, key_blocks) ? 0 : histogram_bytes(segments));
 }
 
 cudaError_t launch_select_blocks(const SelectBlocks& select, cudaStream_t stream) {
@@ -248,15 +324,21 @@ cudaError_t launch_select_blocks(const SelectBlocks& select, cudaStream_t stream
                             .window_blocks = select.window_blocks,
                             .key_blocks = select.key_blocks,
                             .budget = static_cast<unsigned>(select.budget)};
-  cudaError_t status = cudaMemsetAsync(histograms, 0, histogram_bytes(select.segments), stream);
-  if (status != cudaSuccess) return status;
   const auto segments = static_cast<unsigned>(select.segments);
   const dim3 rows(blocks_of_rows(select.window_blocks), segments);
+  cudaError_t status = cudaSuccess;
+  if (is_whole(select.window_blocks, select.key_blocks)) {
+    softmax_kernel<false><<<rows, kThreads, 0, stream>>>(arguments);
+    if ((status = cudaGetLastError()) != cudaSuccess) return status;
+    return keep_whole(arguments, segments, stream);
+  }
+  status = cudaMemsetAsync(histograms, 0, histogram_bytes(select.segments), stream);
+  if (status != cudaSuccess) return status;
   constexpr std::int64_t kPairsPerBlock = 16 * kThreads;
   const std::int64_t pairs = std::int64_t{select.window_blocks} * select.key_blocks;
   const dim3 parts(static_cast<unsigned>(std::min<std::int64_t>((pairs + kPairsPerBlock - 1) / kPairsPerBlock, 128)),
                    segments);
-  softmax_kernel<<<rows, kThreads, 0, stream>>>(arguments);
+  softmax_kernel<true><<<rows, kThreads, 0, stream>>>(arguments);
   if ((status = cudaGetLastError()) != cudaSuccess) return status;
   for (int digit = 1; digit < kDigits; ++digit) {
     histogram_kernel<<<parts, kThreads, 0, stream>>>(arguments, digit);
