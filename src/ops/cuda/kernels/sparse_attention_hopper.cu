@@ -196,13 +196,14 @@ __device__ void produce(const CUtensorMap* map_q, const CUtensorMap* map_k, cons
   const int lane = static_cast<int>(threadIdx.x % 32);
   int stage = 0, phase = 0, q_phase = 0;
   // All blocks sweep the keys of a head at about the same time, so that K and V are read from memory once: a block that
-  // starts a row starts it where the others should be by now, and wraps around.
+  // starts a row starts it so that in its middle it is where the others should be by then, and wraps around.
   const int mean_row = max(p.offsets[p.rows] / p.rows, 1);
   int done = 0;
   for (Segment segment; schedule.next(segment);) {
     const int head = segment.row / p.query_blocks;
     const int length = segment.end - segment.begin;
-    const int start = static_cast<int>(static_cast<long long>(length) * (done % mean_row) / mean_row);
+    const int position = (2 * done + length + mean_row) % (2 * mean_row);
+    const int start = static_cast<int>(static_cast<long long>(length) * position / (2 * mean_row));
     done += length;
     if (lane == 0) {
       mbarrier_wait(&bars.q_empty, q_phase ^ 1);
@@ -508,7 +509,10 @@ __global__ void combine_kernel(const __grid_constant__ Parameters p, int grid) {
   if (row < p.tail_row) return;
   // The first block that holds a part of the row.
   int first = 0;
-  while (p.cuts[first + 1] <= begin) ++first;
+  for (int after = grid; after - first > 1;) {
+    const int middle = (first + after) / 2;
+    (p.cuts[middle] <= begin ? first : after) = middle;
+  }
   if (p.cuts[first + 1] >= end) return;
 
   float m = -INFINITY;
