@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kSide = 16;  // of the square of threads
-constexpr int kQueries = 32, kKeys = 64, kChannels = 32;
+constexpr int kQueries = 32, kKeys = 64, kChannels = 64;
 // Windows of keys that one launch takes, as their slots are passed by value.
 constexpr int kMaxWindows = 128;
 

@@ -152,6 +152,7 @@ __global__ void __launch_bounds__(kThreads)
       squares += difference * difference;
     }
     const float inverse = Kind::inverse(block_sum<kThreads>(squares, scratch), dim);
+#pragma unroll 1
     for (int c = thread; c < dim; c += kThreads) {
       float shift = 0;
       if constexpr (Kind::kShifted) shift = kind.shift[c];

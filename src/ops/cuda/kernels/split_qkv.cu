@@ -229,7 +229,7 @@ constexpr int kThreads = 256;
 
 // Token by token with a block of threads; a thread keeps the sums of its own channels in the work space.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) split_kernel(const __grid_constant__ Arguments<T> arguments) {
+__global__ void __launch_bounds__(kThreads, 4) split_kernel(const __grid_constant__ Arguments<T> arguments) {
   __shared__ float scratch[kThreads / kWarp];
   const int dim = arguments.dim, thread = static_cast<int>(threadIdx.x), pairs_of_head = arguments.head_dim / 2;
   const unsigned role = blockIdx.x % kRoles;
