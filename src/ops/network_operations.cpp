@@ -171,25 +171,24 @@ Query Operations::append_qkv(KvCache& cache, std::size_t layer, const Tensor& qk
   require(cache.window_blocks == grid.window_blocks() && cache.new_windows == grid.latents / kWindowLatents,
           "append_qkv: a chunk of {} windows of {} blocks, but the KV cache expects {} of {}",
           grid.latents / kWindowLatents, grid.window_blocks(), cache.new_windows, cache.window_blocks);
-  check(cache.layers[layer].k.dim(-1) * 3 == qkv.dim(1), "append_qkv", "the KV cache has another dim than qkv / 3",
-        {cache.layers[layer].k, qkv});
+  check(cache.k.dim(-1) * 3 == qkv.dim(1), "append_qkv", "the KV cache has another dim than qkv / 3", {cache.k, qkv});
+  cache.append(layer, cache.new_windows);
   return measured(*this, "split_qkv", 0, [&] { return do_append_qkv(cache, layer, qkv, norm_q, norm_k, grid); });
 }
 
 Query Operations::do_append_qkv(KvCache& cache, std::size_t layer, const Tensor& qkv, const Parameter& norm_q,
                                 const Parameter& norm_k, const TokenGrid& grid) {
   const QueryKeyValue values = do_split_qkv(qkv, norm_q, norm_k, grid);
-  const KvCache::Layer& ring = cache.layers[layer];
   const std::int64_t blocks = cache.window_blocks;
   const Shape shape{grid.blocks(), kBlockTokens, values.k.dim(-1)};
   const Tensor k = values.k.reshaped(shape), v = values.v.reshaped(shape);
-  const std::size_t first_new = cache.in_view.size() - static_cast<std::size_t>(cache.new_windows);
-  for (std::int64_t window = 0; window < cache.new_windows; ++window) {
-    const std::int64_t slot = cache.in_view[first_new + static_cast<std::size_t>(window)];
-    const std::int64_t begin = window * blocks, end = begin + blocks;
-    do_store(ring.k, slot * blocks, k.sliced(begin, end));
-    do_store(ring.v, slot * blocks, v.sliced(begin, end));
-    do_store(ring.k_means, slot * blocks, values.k_means.sliced(begin, end));
+  std::int64_t begin = 0;
+  for (const std::int64_t slot : cache.new_slots(layer)) {
+    const std::int64_t end = begin + blocks;
+    do_store(cache.k, slot * blocks, k.sliced(begin, end));
+    do_store(cache.v, slot * blocks, v.sliced(begin, end));
+    do_store(cache.k_means, slot * blocks, values.k_means.sliced(begin, end));
+    begin = end;
   }
   return {values.q, values.q_means};
 }

@@ -8,7 +8,7 @@
 // - Frames and feature maps are channels-last: [frames, height, width, channels]. Tokens are [tokens, dim].
 // - "Compute type" is f32 or bf16, chosen when the back end is made. Sums, norms, softmax and colour run in f32.
 // - Operations are functional: inputs never change and outputs are new tensors (views share storage). The exceptions,
-//   which change stream state, are append_qkv and store; they are marked STATE.
+//   which change stream state, are append_qkv and store; they are marked STATE, as is KvCache::release.
 // - Results do not depend on the number of threads beyond rounding; on one back end and thread count they are equal bit
 //   for bit from run to run.
 #pragma once
@@ -132,7 +132,7 @@ class Operations {
   // qkv [tokens, 3 dim] in window order -> RMS norm of q and k over all heads, 3D RoPE in the head dimension (split
   // t, h, w as in the paper's base model; angles in double from the absolute position), block means.
   QueryKeyValue split_qkv(const Tensor& qkv, const Parameter& norm_q, const Parameter& norm_k, const TokenGrid& grid);
-  // STATE. The same, with k, v and k_means written to the slots that `cache` gave to the current chunk.
+  // STATE. The same, with k, v and k_means written to `cache`, as the layer's windows of the current chunk.
   Query append_qkv(KvCache& cache, std::size_t layer, const Tensor& qkv, const Parameter& norm_q,
                    const Parameter& norm_k, const TokenGrid& grid);
   // Products of block means / sqrt(head dim): f32 [heads, query blocks, key blocks]; -inf outside the local window.

@@ -119,20 +119,13 @@ class Reader {
 
 // ---------------------------------------------------------------------------------------------------------- KV cache
 
-// Slots of the windows that the next chunk can see, oldest first.
-std::span<const std::int64_t> kept_slots(const ops::KvCache& cache) {
-  const std::size_t count = std::min(cache.in_view.size(), static_cast<std::size_t>(cache.kept_windows));
-  return std::span(cache.in_view).last(count);
-}
-
+// The windows of each layer that the next chunk can see, oldest first, wherever they lie.
 void write_kv_cache(Writer& writer, const ops::KvCache& cache) {
-  const std::int64_t blocks = cache.window_blocks;
-  const auto slots = kept_slots(cache);
-  writer.value(static_cast<std::int64_t>(slots.size()));
-  for (const ops::KvCache::Layer& layer : cache.layers) {
+  writer.value(cache.kept_blocks() / cache.window_blocks);
+  for (const auto& slots : cache.layers) {
     for (const std::int64_t slot : slots) {
-      const std::int64_t begin = slot * blocks, end = begin + blocks;
-      for (const Tensor* x : {&layer.k, &layer.v, &layer.k_means}) writer.tensor(x->sliced(begin, end));
+      const std::int64_t begin = slot * cache.window_blocks, end = begin + cache.window_blocks;
+      for (const Tensor* x : {&cache.k, &cache.v, &cache.k_means}) writer.tensor(x->sliced(begin, end));
     }
   }
 }
@@ -144,15 +137,13 @@ void read_kv_cache(Reader& reader, ops::Operations& operations, const StateLayou
   if (reader.count(kMostFrames) != windows) damaged("its KV cache has another length");
   cache = ops::make_kv_cache(operations, layout.layers, blocks, layout.dim, layout.kv_chunks, layout.first_windows);
   const Shape tokens{blocks, ops::kBlockTokens, layout.dim}, means{blocks, layout.dim};
-  for (ops::KvCache::Layer& layer : cache.layers) {
-    for (std::int64_t window = 0; window < windows; ++window) {
-      const std::int64_t begin = window * blocks;
-      operations.store(layer.k, begin, reader.tensor(tokens, operations.compute_type()));
-      operations.store(layer.v, begin, reader.tensor(tokens, operations.compute_type()));
-      operations.store(layer.k_means, begin, reader.tensor(means, DType::f32));
+  for (std::size_t layer = 0; layer < cache.layers.size(); ++layer) {
+    for (const std::int64_t slot : cache.append(layer, windows)) {
+      operations.store(cache.k, slot * blocks, reader.tensor(tokens, operations.compute_type()));
+      operations.store(cache.v, slot * blocks, reader.tensor(tokens, operations.compute_type()));
+      operations.store(cache.k_means, slot * blocks, reader.tensor(means, DType::f32));
     }
   }
-  for (std::int64_t window = 0; window < windows; ++window) cache.in_view.push_back(window);
 }
 
 // ---------------------------------------------------------------------------------------------------------- decoders

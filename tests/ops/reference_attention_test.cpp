@@ -303,26 +303,30 @@ TEST(ReferenceAttention, SparseRowsSeeTheirBlocksOnly) {
   }
 }
 
-// Chunk by chunk through the ring, with slots used again, against everything in one piece.
-TEST(ReferenceAttention, RingEqualsPlainOrder) {
+// Chunk by chunk through the cache, with slots used again, against everything in one piece. Another layer takes and
+// gives up slots in between.
+TEST(ReferenceAttention, CacheEqualsPlainOrder) {
   for (const DType compute : {DType::f32, DType::bf16}) {
     ReferenceOperations operations({.compute = compute});
     constexpr std::int64_t heads = 2, dim = 16, kept = 2;
     TokenGrid grid{.latents = 6, .rows = 8, .columns = 16, .first_latent = 0, .heads = heads};
     const Parameter norm_q = random_parameter({dim}, 1), norm_k = random_parameter({dim}, 2);
-    KvCache cache = make_kv_cache(operations, 1, grid.window_blocks(), dim, kept, 3);
+    KvCache cache = make_kv_cache(operations, 2, grid.window_blocks(), dim, kept, 3);
     std::vector<Tensor> all_k, all_v, all_means;
     for (std::uint64_t chunk = 0; chunk < 6; ++chunk) {
       cache.begin_chunk(grid.latents / kWindowLatents);
       const Tensor qkv = operations.from_host(random_tensor({grid.tokens(), 3 * dim}, 10 + chunk), compute);
-      const Query query = operations.append_qkv(cache, 0, qkv, norm_q, norm_k, grid);
+      const Tensor other = operations.from_host(random_tensor({grid.tokens(), 3 * dim}, 100 + chunk), compute);
+      operations.append_qkv(cache, 0, other, norm_q, norm_k, grid);
+      cache.release(0);
+      const Query query = operations.append_qkv(cache, 1, qkv, norm_q, norm_k, grid);
       const QueryKeyValue plain = operations.split_qkv(qkv, norm_q, norm_k, grid);
       all_k.push_back(plain.k);
       all_v.push_back(plain.v);
       all_means.push_back(plain.k_means);
       const Tensor k = operations.concatenate(all_k), v = operations.concatenate(all_v);
       const Tensor means = operations.concatenate(all_means);
-      const auto in_view = static_cast<std::int64_t>(cache.in_view.size()), blocks = in_view * grid.window_blocks();
+      const auto in_view = static_cast<std::int64_t>(cache.layers[1].size()), blocks = in_view * grid.window_blocks();
       EXPECT_EQ(in_view, chunk == 0 ? 3 : kept + 1);
       const KeyValueView newest = plain_view(k.sliced(k.dim(0) - blocks * kBlockTokens, k.dim(0)),
                                              v.sliced(v.dim(0) - blocks * kBlockTokens, v.dim(0)),
@@ -332,7 +336,8 @@ TEST(ReferenceAttention, RingEqualsPlainOrder) {
         const BlockMask mask = operations.select_blocks(scores, grid.window_blocks(), {.topk_ratio = 1.5});
         return values_of(operations, operations.sparse_attention(query.q, view, mask, heads));
       };
-      EXPECT_EQ(attend(cache.view(0)), attend(newest)) << "chunk " << chunk;
+      EXPECT_EQ(attend(cache.view(1)), attend(newest)) << "chunk " << chunk;
+      cache.release(1);
       grid.first_latent += grid.latents;
       grid.latents = 2;
     }

@@ -98,7 +98,7 @@ TEST(VectorTokens, SplitQkvEqualsReference) {
   }
 }
 
-// The ring after two chunks, of which the second recycles a slot, is that of split_qkv; what is not new stays.
+// The cache after two chunks, of which the second recycles a slot, is that of split_qkv; what is not new stays.
 TEST(VectorTokens, AppendQkvWritesTheSlots) {
   constexpr std::int64_t kHeads = 2, kDim = 64;
   for (const DType type : {DType::f32, DType::bf16}) {
@@ -111,6 +111,7 @@ TEST(VectorTokens, AppendQkvWritesTheSlots) {
       std::vector<QueryKeyValue> chunks;
       for (const TokenGrid& grid : {first, second}) {
         const Tensor qkv = o.from_host(random_host({grid.tokens(), 3 * kDim}, 20), type);
+        cache.release(1);
         cache.begin_chunk(grid.latents / kWindowLatents);
         const Query query = o.append_qkv(cache, 1, qkv, norm_q, norm_k, grid);
         chunks.push_back(o.split_qkv(qkv, norm_q, norm_k, grid));
@@ -118,23 +119,27 @@ TEST(VectorTokens, AppendQkvWritesTheSlots) {
         expect_equal(o, query.q_means, o, chunks.back().q_means);
       }
       // In view: windows 1 and 2 of the first chunk, then the second chunk.
-      ASSERT_EQ(cache.in_view.size(), 3U);
+      const std::vector<std::int64_t>& slots = cache.layers[1];
+      ASSERT_EQ(slots.size(), 3U);
       const std::int64_t blocks = cache.window_blocks;
       for (std::size_t window = 0; window < 3; ++window) {
         const QueryKeyValue& chunk = chunks[window < 2 ? 0 : 1];
         const std::int64_t from = window < 2 ? static_cast<std::int64_t>(window + 1) * blocks : 0;
-        const std::int64_t slot = cache.in_view[window] * blocks;
-        const KvCache::Layer& ring = cache.layers[1];
+        const std::int64_t slot = slots[window] * blocks;
         const auto compare = [&](const Tensor& actual, const Tensor& expected, const Shape& shape) {
           const Tensor part = expected.reshaped(shape).sliced(from, from + blocks);
           expect_equal(o, actual.sliced(slot, slot + blocks), o, part);
         };
         const std::int64_t all = chunk.k_means.dim(0);
-        compare(ring.k, chunk.k, {all, kBlockTokens, kDim});
-        compare(ring.v, chunk.v, {all, kBlockTokens, kDim});
-        compare(ring.k_means, chunk.k_means, {all, kDim});
+        compare(cache.k, chunk.k, {all, kBlockTokens, kDim});
+        compare(cache.v, chunk.v, {all, kBlockTokens, kDim});
+        compare(cache.k_means, chunk.k_means, {all, kDim});
       }
-      for (const float value : values_of(o, cache.layers[0].k)) ASSERT_EQ(value, 0.0f);
+      EXPECT_FALSE(cache.free_slots.empty());
+      for (const std::int64_t slot : cache.free_slots) {
+        const Tensor unused = cache.k.sliced(slot * blocks, (slot + 1) * blocks);
+        for (const float value : values_of(o, unused)) ASSERT_EQ(value, 0.0f);
+      }
     }
   }
 }

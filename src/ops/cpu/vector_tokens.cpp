@@ -201,16 +201,13 @@ QueryKeyValue VectorOperations::do_split_qkv(const Tensor& qkv, const Parameter&
 Query VectorOperations::do_append_qkv(KvCache& cache, std::size_t layer, const Tensor& qkv, const Parameter& norm_q,
                                       const Parameter& norm_k, const TokenGrid& grid) {
   const std::int64_t dim = qkv.dim(1) / 3, window_blocks = cache.window_blocks;
-  const KvCache::Layer& ring = cache.layers[layer];
-  const QueryKeyValue values{allocate_compute({grid.tokens(), dim}), ring.k, ring.v,
-                             do_allocate({grid.blocks(), dim}, DType::f32), ring.k_means};
-  const std::size_t first_new = cache.in_view.size() - static_cast<std::size_t>(cache.new_windows);
-  std::vector<std::int64_t> ring_blocks;
-  for (std::int64_t block = 0; block < grid.blocks(); ++block) {
-    const std::int64_t slot = cache.in_view[first_new + static_cast<std::size_t>(block / window_blocks)];
-    ring_blocks.push_back(slot * window_blocks + block % window_blocks);
+  const QueryKeyValue values{allocate_compute({grid.tokens(), dim}), cache.k, cache.v,
+                             do_allocate({grid.blocks(), dim}, DType::f32), cache.k_means};
+  std::vector<std::int64_t> blocks;
+  for (const std::int64_t slot : cache.new_slots(layer)) {
+    for (std::int64_t block = 0; block < window_blocks; ++block) blocks.push_back(slot * window_blocks + block);
   }
-  split_qkv_into(qkv, norm_q, norm_k, grid, values, ring_blocks);
+  split_qkv_into(qkv, norm_q, norm_k, grid, values, blocks);
   return {values.q, values.q_means};
 }
 

@@ -102,9 +102,8 @@ QueryKeyValue CudaOperations::do_split_qkv(const Tensor& qkv, const Parameter& n
 
 Query CudaOperations::do_append_qkv(KvCache& cache, std::size_t layer, const Tensor& qkv, const Parameter& norm_q,
                                     const Parameter& norm_k, const TokenGrid& grid) {
-  const KvCache::Layer& ring = cache.layers[layer];
-  const KeyValueDestination to{
-      ring.k, ring.v, ring.k_means, {cache.in_view.end() - cache.new_windows, cache.in_view.end()}};
+  const auto slots = cache.new_slots(layer);
+  const KeyValueDestination to{cache.k, cache.v, cache.k_means, {slots.begin(), slots.end()}};
   return split(device_, qkv, on_device(norm_q, DType::f32), on_device(norm_k, DType::f32),
                rope_->angles(qkv.dim(1) / 3 / grid.heads, grid), grid, to);
 }
