@@ -1,6 +1,7 @@
 // The lab of the Hopper convolution: check against the plain kernel and timing at the sizes of the published model.
 //   convolution_lab [check]
 #include "ops/cuda/kernels/convolution_hopper.h"
+#include "ops/cuda/kernels/convolution_narrow_hopper.h"
 #include "ops/cuda/kernels/convolution_plain.h"
 
 #include <cuda_bf16.h>
@@ -51,6 +52,16 @@ __host__ __device__ inline int rounded(int value, int multiple) { return (value 
 __device__ float weight_at(const WeightShape& w, int o, int c, int t, int s) {
   const float scale = rsqrtf(static_cast<float>((w.first + w.second) * w.kt * w.taps));
   return scale * noise(7, ((static_cast<unsigned long long>(o) * (w.first + w.second) + c) * w.kt + t) * w.taps + s);
+}
+
+// The layout of the narrow kernel: [32][channels in multiples of 64], row tap * out + o.
+__global__ void pack_narrow(__nv_bfloat16* values, WeightShape w, int columns) {
+  for (int i = static_cast<int>(blockIdx.x * 256 + threadIdx.x); i < kNarrowConvolutionRows * columns;
+       i += static_cast<int>(gridDim.x * 256)) {
+    const int channel = i % columns, row = i / columns, tap = row / w.out, o = row % w.out;
+    const bool exists = channel < w.first && tap < w.taps;
+    values[i] = __float2bfloat16(exists ? weight_at(w, o, channel, 0, tap) : 0.0f);
+  }
 }
 
 __global__ void pack(__nv_bfloat16* values, WeightShape w, long long count) {
@@ -138,7 +149,17 @@ void run(const Case& k, bool time) {
   int multiprocessors = 0;
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0), "attribute");
   c.out = out;
-  check(launch_convolution_hopper(c, packed, multiprocessors, nullptr), "launch");
+  const bool narrow = convolution_narrow_hopper_supports(c);
+  if (narrow) {
+    const int columns = rounded(k.first, 64);
+    packed = static_cast<__nv_bfloat16*>(allocate(2ll * kNarrowConvolutionRows * columns));
+    pack_narrow<<<64, 256>>>(packed, shape, columns);
+  }
+  const auto launch = [&] {
+    return narrow ? launch_convolution_narrow_hopper(c, packed, multiprocessors, nullptr)
+                  : launch_convolution_hopper(c, packed, multiprocessors, nullptr);
+  };
+  check(launch(), "launch");
   check(cudaDeviceSynchronize(), k.name);
   std::printf("%-44s", k.name);
   if (!time) {
@@ -172,7 +193,7 @@ void run(const Case& k, bool time) {
     cudaEventCreate(&start), cudaEventCreate(&stop);
     for (int i = 0; i < 20; ++i) {
       cudaEventRecord(start);
-      launch_convolution_hopper(c, packed, multiprocessors, nullptr);
+      launch();
       cudaEventRecord(stop);
       check(cudaEventSynchronize(stop), "time");
       float ms = 0;
@@ -199,6 +220,9 @@ int main(int argc, char**) {
            Case{"two sources", 1, 33, 50, 64, 72, 96, 1, 3, 3, 1, 1, true, false, kRelu},
            Case{"2x2", 1, 20, 44, 128, 0, 256, 1, 2, 2, 1, 1, true, false, kNone},
            Case{"3 channels of f32", 1, 40, 24, 128, 0, 3, 1, 3, 3, 1, 1, true, false, kNone, true},
+           Case{"3 channels in bf16, 2 frames", 2, 31, 57, 200, 0, 3, 1, 3, 3, 1, 1, true, false, kRelu},
+           Case{"7 channels, 2x2", 1, 15, 16, 64, 0, 7, 1, 2, 2, 1, 0, false, false, kNone},
+           Case{"5 channels, 3x3", 1, 40, 24, 128, 0, 5, 1, 3, 3, 1, 1, true, true, kNone},
            Case{"odd channels", 1, 20, 24, 64, 0, 131, 1, 3, 3, 1, 1, true, true, Activation::silu},
            Case{"conv3d (4,3,3) / 2", 6, 20, 26, 192, 0, 256, 4, 3, 3, 2, 0, true, false, kNone},
            Case{"many tiles", 1, 200, 300, 128, 128, 128, 1, 3, 3, 1, 1, true, true, kRelu},

@@ -126,6 +126,7 @@ class CudaOperations : public Operations {
   const void* packed_weights(const ConvolutionWeights& weights, int granule);
   // cuda/hopper_convolution.cpp
   bool convolve_hopper(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights);
+  const void* narrow_weights(const Parameter& weight);
   const void* hopper_weights(const ConvolutionWeights& weights, const cuda::HopperWeightLayout& layout);
   std::vector<Tensor> upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
                                       std::int64_t frames, Activation activation);

@@ -4,6 +4,7 @@
 #include "ops/cuda/convolution.h"
 #include "ops/cuda/cuda_operations.h"
 #include "ops/cuda/kernels/convolution_hopper.h"
+#include "ops/cuda/kernels/convolution_narrow_hopper.h"
 #include "ops/cuda/kernels/pad_border.h"
 #include "ops/merged_upsampling.h"
 
@@ -19,6 +20,9 @@ constexpr std::int64_t kSlab = std::int64_t{1} << 24;
 
 struct HopperWeights {
   Tensor values;  // [parts, rows, columns] bf16
+};
+struct NarrowWeights {
+  Tensor values;  // [32, channels in multiples of 64] bf16
 };
 
 // The values that products in bf16 take.
@@ -114,8 +118,34 @@ const void* CudaOperations::hopper_weights(const ConvolutionWeights& weights, co
   return packed.values.sliced(weights.part, weights.part + 1).raw();
 }
 
+const void* CudaOperations::narrow_weights(const Parameter& weight) {
+  return prepared_
+      .get<NarrowWeights>(
+          {weight.id()},
+          [&] {
+            const std::vector<float> values = weight.to_f32();
+            const std::int64_t out = weight.dim(0), channels = weight.dim(1);
+            const std::int64_t taps = weight.dim(2) * weight.dim(3), columns = (channels + 63) / 64 * 64;
+            std::vector<BFloat16> rows(static_cast<std::size_t>(cuda::kNarrowConvolutionRows * columns));
+            for (std::int64_t i = 0; i < out * channels * taps; ++i) {
+              const std::int64_t tap = i % taps, channel = i / taps % channels, o = i / taps / channels;
+              rows[static_cast<std::size_t>((tap * out + o) * columns + channel)] =
+                  BFloat16(values[static_cast<std::size_t>(i)]);
+            }
+            return NarrowWeights{
+                upload_weights(rows.data(), {cuda::kNarrowConvolutionRows, columns}, DType::bf16, DType::bf16)};
+          })
+      .values.raw();
+}
+
 bool CudaOperations::convolve_hopper(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights) {
   if (device_.architecture() != 90) return false;
+  if (weights.upsampled_frames == 0 && cuda::convolution_narrow_hopper_supports(arguments)) {
+    const auto* packed = static_cast<const __nv_bfloat16*>(narrow_weights(weights.weight));
+    check(cuda::launch_convolution_narrow_hopper(arguments, packed, device_.multiprocessors(), stream()),
+          "convolution");
+    return true;
+  }
   cuda::ConvolutionArguments plain = arguments;
   Tensor frames;
   const bool edge = arguments.padding == cuda::ConvolutionPadding::edge && (arguments.kh > 1 || arguments.kw > 1);

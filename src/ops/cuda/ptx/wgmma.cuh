@@ -79,4 +79,14 @@ __device__ __forceinline__ void wgmma_m64n16k16(float (&d)[8], std::uint64_t a, 
       : "l"(a), "l"(b), "r"(accumulate));
 }
 
+// d[64 x 32] (+)= A[64 x 16] B[16 x 32], both in shared memory, B stored [n][k].
+__device__ __forceinline__ void wgmma_m64n32k16(float (&d)[16], std::uint64_t a, std::uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, p, 1, 1, 0, 0;\n}"
+      : FLASHVSR_ACC16(d, 0)
+      : "l"(a), "l"(b), "r"(accumulate));
+}
+
 }  // namespace flashvsr::cuda::ptx
