@@ -40,7 +40,7 @@ std::string unique_name() {
 int ProgramResult::error_lines() const { return static_cast<int>(std::count(err.begin(), err.end(), '\n')); }
 
 RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const std::filesystem::path& folder,
-                               int input_fd)
+                               int input_fd, Waiting waiting)
     : out_path_(std::filesystem::temp_directory_path() / unique_name()),
       err_path_(std::filesystem::temp_directory_path() / unique_name()) {
   std::vector<std::string> words{FLASHVSR_BINARY_DIR "/flashvsr"};
@@ -55,8 +55,12 @@ RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const 
   if (pid_ == 0) {
     // A test runner in the background may ignore these.
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, SIG_DFL);
-    // Tests run side by side: threads that spin while they wait would take the processors from each other.
-    setenv("OMP_WAIT_POLICY", "passive", 0);
+    if (waiting == Waiting::asleep) {
+      // Threads that spin while they wait would take the processors from each other.
+      setenv("OMP_WAIT_POLICY", "passive", 0);
+    } else {
+      for (const char* variable : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}) unsetenv(variable);
+    }
     dup2(input_fd >= 0 ? input_fd : nothing, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     dup2(err, STDERR_FILENO);

@@ -19,10 +19,14 @@ struct ProgramResult {
   int error_lines() const;
 };
 
+// How OpenMP's threads wait: asleep, as tests run side by side, or as the program itself decides.
+enum class Waiting { asleep, as_it_decides };
+
 // A program that is still running. Standard input comes from `input_fd` (-1: nothing).
 class RunningProgram {
  public:
-  RunningProgram(const std::vector<std::string>& arguments, const std::filesystem::path& folder, int input_fd = -1);
+  RunningProgram(const std::vector<std::string>& arguments, const std::filesystem::path& folder, int input_fd = -1,
+                 Waiting waiting = Waiting::asleep);
   ~RunningProgram();
   RunningProgram(const RunningProgram&) = delete;
   RunningProgram& operator=(const RunningProgram&) = delete;

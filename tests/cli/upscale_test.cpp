@@ -276,6 +276,26 @@ TEST_F(Upscale, CtrlCStopsCleanly) {
   }
 }
 
+// libgomp reads its settings when it is loaded, so the program has to start itself anew.
+TEST_F(Upscale, WaitingThreadsDoNotSpinForLong) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  RunningProgram program(command("-", "out.y4m"), folder(), ends[0], Waiting::as_it_decides);
+  close(ends[0]);
+  const std::string process = "/proc/" + std::to_string(program.pid());
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  const auto bounded = [&] { return read(process + "/environ").find("GOMP_SPINCOUNT=1000") != std::string::npos; };
+  while (!bounded() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_TRUE(bounded());
+  EXPECT_EQ(read(process + "/comm"), "flashvsr\n");
+  close(ends[1]);
+  const ProgramResult result = program.wait();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("standard input: is empty"), std::string::npos) << result.err;
+}
+
 TEST_F(Upscale, ALostReaderIsAnError) {
   std::ofstream(path("in.y4m"), std::ios::binary) << make_y4m(64, 64, 30);
   const std::string shell = "{ '" FLASHVSR_BINARY_DIR "/flashvsr' upscale '" + path("in.y4m").string() +
