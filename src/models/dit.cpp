@@ -1,6 +1,7 @@
 #include "models/dit.h"
 
 #include <cmath>
+#include <utility>
 
 namespace flashvsr::models {
 namespace {
@@ -101,13 +102,17 @@ DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files, const Pa
   head_scale_ = row(ops_.add(table.sliced(1, 2), time_embedding_), 0);
 }
 
-Tensor DiT::self_attention(ops::KvCache& cache, std::size_t layer, const Tensor& x, const Tensor& residual,
-                           const ops::TokenGrid& grid, const AttentionSettings& settings, const DiTHooks& hooks) const {
+// The three parts of a block, each with its norm in front and x added to its result.
+
+Tensor DiT::self_attention(ops::KvCache& cache, std::size_t layer, const Tensor& x, const ops::TokenGrid& grid,
+                           const AttentionSettings& settings, const DiTHooks& hooks) const {
   const Block& block = blocks_[layer];
   const SelfAttention& weights = block.self_attention;
   const ops::LinearWeights projections[] = {weights.q, weights.k, weights.v};
-  const Tensor qkv = ops_.linear_concatenated(x, projections);
+  Tensor qkv = ops_.linear_concatenated(
+      ops_.layer_norm_modulated(x, block.modulation.scale_msa, block.modulation.shift_msa), projections);
   const ops::Query query = ops_.append_qkv(cache, layer, qkv, weights.norm_q, weights.norm_k, grid);
+  qkv = {};
   const ops::KeyValueView keys = cache.view(layer);
   if (hooks.attention_inputs) hooks.attention_inputs(layer, query.q, keys);
 
@@ -116,18 +121,32 @@ Tensor DiT::self_attention(ops::KvCache& cache, std::size_t layer, const Tensor&
   if (hooks.choose_mask) mask = hooks.choose_mask(layer, scores, mask);
   const Tensor attended = ops_.sparse_attention(query.q, keys, mask, heads_);
   cache.release(layer);
-  return ops_.linear(attended, weights.o, {.gate = &block.modulation.gate_msa, .residual = &residual});
+  return ops_.linear(attended, weights.o, {.gate = &block.modulation.gate_msa, .residual = &x});
 }
 
-Tensor DiT::cross_attention(const Block& block, const Tensor& x, const Tensor& residual) const {
+Tensor DiT::cross_attention(const Block& block, const Tensor& x) const {
   const CrossAttention& weights = block.cross_attention;
-  const Tensor q = ops_.rms_norm(ops_.linear(x, weights.q), weights.norm_q);
-  const Tensor batch = q.reshaped({1, q.dim(0), q.dim(1)});
-  const Tensor attended = ops_.attention(batch, weights.k, weights.v, heads_).reshaped(q.shape());
-  return ops_.linear(attended, weights.o, {.residual = &residual});
+  Tensor q = ops_.linear(ops_.layer_norm(x, block.norm3_weight, block.norm3_bias), weights.q);
+  q = ops_.rms_norm(q, weights.norm_q);
+  q = ops_.attention(q.reshaped({1, q.dim(0), q.dim(1)}), weights.k, weights.v, heads_).reshaped(q.shape());
+  return ops_.linear(q, weights.o, {.residual = &x});
 }
 
-Tensor DiT::run_chunk(ops::KvCache& cache, const Tensor& noise, const Tensor& lq_latents, std::int64_t first_latent,
+// Window by window: the hidden layer is several times as wide as the tokens, and the first chunk has several windows.
+Tensor DiT::feed_forward(const Block& block, const Tensor& x, std::int64_t windows) const {
+  const Modulation& m = block.modulation;
+  const std::int64_t tokens = x.dim(0) / windows;
+  std::vector<Tensor> parts;
+  for (std::int64_t window = 0; window < windows; ++window) {
+    const Tensor residual = x.sliced(window * tokens, (window + 1) * tokens);
+    const Tensor hidden = ops_.linear(ops_.layer_norm_modulated(residual, m.scale_mlp, m.shift_mlp), block.ffn_in,
+                                      {.activation = ops::Activation::gelu_tanh});
+    parts.push_back(ops_.linear(hidden, block.ffn_out, {.gate = &m.gate_mlp, .residual = &residual}));
+  }
+  return ops_.concatenate(parts);
+}
+
+Tensor DiT::run_chunk(ops::KvCache& cache, const Tensor& noise, Tensor lq_latents, std::int64_t first_latent,
                       const AttentionSettings& settings, const DiTHooks& hooks) const {
   const ops::ProfilePart part(ops_, "dit");
   const ops::TokenGrid grid{.latents = noise.dim(0),
@@ -135,22 +154,18 @@ Tensor DiT::run_chunk(ops::KvCache& cache, const Tensor& noise, const Tensor& lq
                             .columns = noise.dim(2) / 2,
                             .first_latent = first_latent,
                             .heads = heads_};
-  cache.begin_chunk(grid.latents / ops::kWindowLatents);
-  const Tensor lq_tokens = ops_.to_windows(lq_latents);
-  Tensor x = ops_.linear(ops_.patchify(noise), patch_embedding_, {.residual = &lq_tokens});
-
+  const std::int64_t windows = grid.latents / ops::kWindowLatents;
+  cache.begin_chunk(windows);
+  Tensor x = ops_.to_windows(std::exchange(lq_latents, {}));
+  x = ops_.linear(ops_.patchify(noise), patch_embedding_, {.residual = &x});
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
-    const Block& block = blocks_[layer];
-    const Modulation& m = block.modulation;
-    x = self_attention(cache, layer, ops_.layer_norm_modulated(x, m.scale_msa, m.shift_msa), x, grid, settings, hooks);
-    x = cross_attention(block, ops_.layer_norm(x, block.norm3_weight, block.norm3_bias), x);
-    const Tensor y = ops_.layer_norm_modulated(x, m.scale_mlp, m.shift_mlp);
-    const Tensor hidden = ops_.linear(y, block.ffn_in, {.activation = ops::Activation::gelu_tanh});
-    x = ops_.linear(hidden, block.ffn_out, {.gate = &m.gate_mlp, .residual = &x});
+    x = self_attention(cache, layer, x, grid, settings, hooks);
+    x = cross_attention(blocks_[layer], x);
+    x = feed_forward(blocks_[layer], x, windows);
     if (hooks.after_block) hooks.after_block(layer, x);
   }
-  const Tensor y = ops_.layer_norm_modulated(x, head_scale_, head_shift_);
-  return ops_.unpatchify(ops_.linear(y, head_, {.output = DType::f32}), grid);
+  x = ops_.layer_norm_modulated(x, head_scale_, head_shift_);
+  return ops_.unpatchify(ops_.linear(x, head_, {.output = DType::f32}), grid);
 }
 
 }  // namespace flashvsr::models

@@ -35,7 +35,7 @@ class DiT {
   std::int64_t layers() const { return static_cast<std::int64_t>(blocks_.size()); }
   // Latents of a chunk: noise [f, H/8, W/8, 16] f32; lq_latents [f, H/16, W/16, dim] residual type, raster order; f
   // even; the chunk's windows are appended to `cache`. -> velocity [f, H/8, W/8, 16] f32; latent = noise - velocity.
-  Tensor run_chunk(ops::KvCache& cache, const Tensor& noise, const Tensor& lq_latents, std::int64_t first_latent,
+  Tensor run_chunk(ops::KvCache& cache, const Tensor& noise, Tensor lq_latents, std::int64_t first_latent,
                    const AttentionSettings& settings, const DiTHooks& hooks = {}) const;
 
   const Tensor& time_embedding() const { return time_embedding_; }    // [1, dim] f32
@@ -62,9 +62,10 @@ class DiT {
     ops::LinearWeights ffn_in, ffn_out;
   };
 
-  Tensor self_attention(ops::KvCache& cache, std::size_t layer, const Tensor& x, const Tensor& residual,
-                        const ops::TokenGrid& grid, const AttentionSettings& settings, const DiTHooks& hooks) const;
-  Tensor cross_attention(const Block& block, const Tensor& x, const Tensor& residual) const;
+  Tensor self_attention(ops::KvCache& cache, std::size_t layer, const Tensor& x, const ops::TokenGrid& grid,
+                        const AttentionSettings& settings, const DiTHooks& hooks) const;
+  Tensor cross_attention(const Block& block, const Tensor& x) const;
+  Tensor feed_forward(const Block& block, const Tensor& x, std::int64_t windows) const;
 
   ops::Operations& ops_;
   std::int64_t heads_;

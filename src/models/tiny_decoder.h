@@ -5,6 +5,8 @@
 #include "weights/model_files.h"
 
 #include <array>
+#include <cstddef>
+#include <functional>
 #include <vector>
 
 namespace flashvsr::models {
@@ -16,10 +18,19 @@ struct TinyDecoderState {
 
 class TinyDecoder {
  public:
-  TinyDecoder(ops::Operations& operations, const weights::ModelFiles& files);
+  // Takes a frame [1, H, W, 3] f32, in about [-1, 1].
+  using TakeFrame = std::function<void(Tensor frame)>;
+
+  // What the last stage may take for its features at the output's resolution: larger frames are computed in slices of
+  // rows.
+  static constexpr std::size_t kSliceBytes = std::size_t{1} << 30;
+
+  TinyDecoder(ops::Operations& operations, const weights::ModelFiles& files, std::size_t slice_bytes = kSliceBytes);
 
   // condition u8 [4, H, W, 3]: upsampled LR frames 4j-3..4j of latent j (frame 0 four times for latent 0); latent
-  // [1, H/8, W/8, 16] -> 4 frames [1, H, W, 3] f32 in about [-1, 1]. The first three of a stream are to be dropped.
+  // [1, H/8, W/8, 16] -> 4 frames, of which the first three of a stream are to be dropped. Each is computed when those
+  // before it have been taken as far as stages allow, so that few frames of features live at a time.
+  void push(TinyDecoderState& state, const Tensor& condition, const Tensor& latent, const TakeFrame& take) const;
   std::vector<Tensor> push(TinyDecoderState& state, const Tensor& condition, const Tensor& latent) const;
 
  private:
@@ -34,8 +45,12 @@ class TinyDecoder {
   };
 
   Tensor mem_block(const MemBlock& block, Tensor& memory, const Tensor& x) const;
+  void run_stage(TinyDecoderState& state, std::size_t number, Tensor x, const TakeFrame& take) const;
+  std::vector<Tensor> to_video(const Tensor& x) const;
+  std::vector<Tensor> slice_to_video(const Tensor& x, std::int64_t begin, std::int64_t end) const;
 
   ops::Operations& ops_;
+  std::size_t slice_bytes_;
   ops::ConvWeights conv_in_, conv_in2_, conv_out1_, conv_out_;
   std::array<Stage, 3> stages_;
 };

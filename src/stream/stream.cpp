@@ -273,7 +273,8 @@ Tensor Stream::run_networks(const Chunk& chunk) {
     tokens = ops_.concatenate(parts);
   }
   const Tensor noise = make_noise(chunk);
-  const Tensor velocity = dit().run_chunk(state_.kv_cache, noise, tokens, chunk.first_latent, attention_, hooks_.dit);
+  const Tensor velocity =
+      dit().run_chunk(state_.kv_cache, noise, std::move(tokens), chunk.first_latent, attention_, hooks_.dit);
   if (hooks_.velocity) hooks_.velocity(chunk, velocity);
   return ops_.subtract(noise, velocity);
 }
@@ -298,10 +299,17 @@ Tensor Stream::make_noise(const Chunk& chunk) const {
 
 void Stream::decode(std::int64_t latent, const Tensor& values) {
   const FrameRange range = frames_of_latent(latent);
-  std::vector<Tensor> frames;
+  // The first latent stands for one frame; the tiny decoder gives the three in front of it too.
+  const std::int64_t dropped = latent == 0 && !settings_.full_decoder ? 3 : 0;
+  std::int64_t frame = range.begin - dropped;
+  const auto take = [&](const Tensor& video) {
+    const bool wanted = frame >= range.begin && !(state_.drained && frame >= state_.frames_received);
+    if (wanted) finish(frame, video);
+    ++frame;
+  };
   if (settings_.full_decoder) {
     const Tensor video = networks_.full_decoder->push(state_.full_decoder, values);
-    for (std::int64_t i = 0; i < video.dim(0); ++i) frames.push_back(video.sliced(i, i + 1));
+    for (std::int64_t i = 0; i < video.dim(0); ++i) take(video.sliced(i, i + 1));
   } else {
     Tensor condition;
     if (latent == 0) {
@@ -311,17 +319,10 @@ void Stream::decode(std::int64_t latent, const Tensor& values) {
     } else {
       condition = pending_frames(range);
     }
-    frames = networks_.tiny_decoder->push(state_.tiny_decoder, condition, values);
-    // The first latent stands for one frame; the decoder gives the three in front of it too.
-    if (latent == 0) frames.erase(frames.begin(), frames.end() - 1);
+    networks_.tiny_decoder->push(state_.tiny_decoder, condition, values, take);
   }
-  require(static_cast<std::int64_t>(frames.size()) == range.size(), "latent {} decoded to {} frames instead of {}",
-          latent, frames.size(), range.size());
-  for (std::int64_t i = 0; i < range.size(); ++i) {
-    if (state_.drained && range.begin + i >= state_.frames_received) break;
-    finish(range.begin + i, frames[static_cast<std::size_t>(i)]);
-    frames[static_cast<std::size_t>(i)] = {};
-  }
+  require(frame == range.end, "latent {} decoded to {} frames instead of {}", latent, frame - range.begin,
+          range.size());
 }
 
 // Decoded frame [1, H, W, 3] f32 -> visible area, colour fix, bytes on the host.
