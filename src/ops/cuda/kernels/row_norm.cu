@@ -75,35 +75,32 @@ __global__ void __launch_bounds__(kThreads, Packs * sizeof(X) <= 24 ? 5 : 3)
     }
   }
 
+  // Both sums in one pass: differences from the row's first value, so that nothing cancels where the mean is large.
   float mean[kRows] = {}, inverse[kRows];
-  if constexpr (Kind::kCentred) {
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      float sum = 0;
-#pragma unroll
-      for (int i = 0; i < Packs; ++i) {
-#pragma unroll
-        for (int j = 0; j < kOctet; ++j) sum += value_of(in[r][i], j);
-        in[r][i].forget_values();
-      }
-      mean[r] = group_sum(sum, lanes) / static_cast<float>(dim);
-    }
-  }
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    float squares = 0;
+    float pivot = 0, sum = 0, squares = 0;
+    if constexpr (Kind::kCentred) pivot = __shfl_sync(0xffffffffu, value_of(in[r][0], 0), 0, lanes);
 #pragma unroll
     for (int i = 0; i < Packs; ++i) {
       if (lane + i * lanes < packs) {
 #pragma unroll
         for (int j = 0; j < kOctet; ++j) {
-          const float difference = value_of(in[r][i], j) - mean[r];
+          const float difference = value_of(in[r][i], j) - pivot;
+          sum += difference;
           squares += difference * difference;
         }
       }
       in[r][i].forget_values();
     }
-    inverse[r] = Kind::inverse(group_sum(squares, lanes), dim);
+    squares = group_sum(squares, lanes);
+    if constexpr (Kind::kCentred) {
+      sum = group_sum(sum, lanes);
+      const float away = sum / static_cast<float>(dim);
+      mean[r] = pivot + away;
+      squares = fmaxf(squares - sum * away, 0.0f);
+    }
+    inverse[r] = Kind::inverse(squares, dim);
   }
 
 #pragma unroll
