@@ -55,6 +55,7 @@ class Pipeline {
         if (!error_) error_ = std::current_exception();
       }
       cancel_ = true;
+      source_.interrupt();
       decoded_.abort();
       upscaled_.abort();
     }

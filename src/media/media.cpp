@@ -11,7 +11,6 @@
 
 #include <array>
 #include <cerrno>
-#include <cmath>
 #include <cstdlib>
 #include <numeric>
 #include <span>
@@ -38,22 +37,6 @@ Rational reduced(std::int64_t numerator, std::int64_t denominator) {
   if (numerator == 0 || denominator == 0) return {0, 1};
   const std::int64_t divisor = std::gcd(numerator, denominator) * (denominator < 0 ? -1 : 1);
   return {numerator / divisor, denominator / divisor};
-}
-
-Rational output_sample_aspect(const VideoInfo& source, int width, int height, bool stretched) {
-  if (!stretched) return source.sample_aspect;
-  // Sizes of one common scale are each off by at most half a pixel from it.
-  const double scale_x = static_cast<double>(width) / source.width;
-  const double scale_y = static_cast<double>(height) / source.height;
-  if (std::abs(scale_x - scale_y) <= 0.5 / source.width + 0.5 / source.height) return source.sample_aspect;
-  // The picture's shape stays: width x aspect / height is the same before and after. Both products are below 2^32, so
-  // the aspects are kept below 2^31 to avoid overflow.
-  const Rational stretch =
-      reduced(static_cast<std::int64_t>(source.width) * height, static_cast<std::int64_t>(source.height) * width);
-  const Rational aspect = source.sample_aspect;
-  const Rational crossed_a = reduced(aspect.numerator, stretch.denominator);
-  const Rational crossed_b = reduced(stretch.numerator, aspect.denominator);
-  return reduced(crossed_a.numerator * crossed_b.numerator, crossed_a.denominator * crossed_b.denominator);
 }
 
 std::unique_ptr<FrameSource> open_source(const std::string& path, [[maybe_unused]] const SourceSettings& settings) {

@@ -110,6 +110,8 @@ class FrameSource {
   // a note says how many that were of how many expected. A file of which no frame can be decoded fails in
   // open_source(). Reuses the memory of `frame`.
   virtual bool read(Frame& frame) = 0;
+  // From any thread: a read() that waits for a pipe, and every later one, throws Error(io) at once.
+  virtual void interrupt() noexcept {}
   // Sentences since the last call.
   virtual std::vector<std::string> take_notes() = 0;
 };
@@ -117,7 +119,7 @@ class FrameSource {
 struct SinkSettings {
   int width = 0;  // pixels of the frames that will be written; required
   int height = 0;
-  // Of the output; default: the source's. See output_sample_aspect().
+  // Of the output; default: the source's.
   std::optional<Rational> sample_aspect;
   // "h264", "hevc", "av1", "vp9", "ffv1", "prores", or the name of any of FFmpeg's encoders. Empty: h264 (VP9 in WebM).
   std::string codec;
@@ -159,10 +161,6 @@ std::unique_ptr<FrameSource> open_source(const std::string& path, const SourceSe
 // extension and the source is a folder). Everything that can fail before work fails here: an existing file without
 // `overwrite`, output equal to input, a folder that cannot be written, a codec that the container does not hold.
 std::unique_ptr<FrameSink> open_sink(const std::string& path, const VideoInfo& source, const SinkSettings& settings);
-
-// Sample aspect of an output of width x height: with equal scale both ways (up to the rounding of sizes, or because the
-// picture was cropped or padded: `stretched` false) the source's, else such that the picture keeps its shape.
-Rational output_sample_aspect(const VideoInfo& source, int width, int height, bool stretched);
 
 // Removes every temporary file and folder of sinks that have not finished. May be called from a signal handler.
 void remove_unfinished_outputs() noexcept;

@@ -1,4 +1,5 @@
 #include "media/file_io.h"
+#include "media/read_interrupt.h"
 #include "media/y4m.h"
 
 #include "core/error.h"
@@ -118,6 +119,8 @@ class Y4mSource final : public FrameSource {
     return true;
   }
 
+  void interrupt() noexcept override { interrupt_.raise(); }
+
   std::vector<std::string> take_notes() override { return std::exchange(notes_, {}); }
 
  private:
@@ -159,10 +162,7 @@ class Y4mSource final : public FrameSource {
   int next_byte() {
     if (position_ == filled_) {
       // What is there is enough: waiting for a full buffer would delay a live pipe.
-      ssize_t got = 0;
-      do {
-        got = ::read(file_.get(), input_.data(), input_.size());
-      } while (got < 0 && errno == EINTR);
+      const std::int64_t got = interrupt_.read_some(file_.get(), input_.data(), input_.size());
       if (got < 0) fail(ErrorCode::io, "{}: cannot be read: {}", name_, describe_errno(errno));
       position_ = 0;
       filled_ = static_cast<std::size_t>(got);
@@ -203,7 +203,7 @@ class Y4mSource final : public FrameSource {
     const std::size_t buffered = std::min(bytes, filled_ - position_);
     std::copy_n(input_.data() + position_, buffered, data);
     position_ += buffered;
-    const std::int64_t got = read_all(file_.get(), data + buffered, bytes - buffered);
+    const std::int64_t got = interrupt_.read_all(file_.get(), data + buffered, bytes - buffered);
     if (got < 0) fail(ErrorCode::io, "{}: cannot be read: {}", name_, describe_errno(errno));
     return buffered + static_cast<std::size_t>(got);
   }
@@ -225,6 +225,7 @@ class Y4mSource final : public FrameSource {
     return true;
   }
 
+  ReadInterrupt interrupt_;
   FileDescriptor file_;
   std::string name_;
   std::vector<std::uint8_t> input_;

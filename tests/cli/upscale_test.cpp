@@ -231,6 +231,29 @@ TEST_F(Upscale, AFullDiskLeavesNothing) {
   EXPECT_EQ(std::count(error.begin(), error.end(), '\n'), 1) << error;
 }
 
+// The decoder waits for a pipe that says nothing more: the failed output ends it all the same.
+TEST_F(Upscale, AFullDiskEndsAWaitForInput) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
+  const std::string shell =
+      "OMP_WAIT_POLICY=passive '" FLASHVSR_BINARY_DIR "/flashvsr' upscale - -o - --quiet --model '" + model_ +
+      "' > /dev/full 2> '" + path("err").string() + "'; echo $? > '" + path("unfinished").string() + "'; mv '" +
+      path("unfinished").string() + "' '" + path("status").string() + "'";
+  FILE* program = popen(shell.c_str(), "w");
+  ASSERT_NE(program, nullptr);
+  const std::string clip = make_y4m(17, 13, 30);
+  EXPECT_EQ(fwrite(clip.data(), 1, clip.size(), program), clip.size());
+  fflush(program);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!std::filesystem::exists(path("status")) && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(read(path("status")), "1\n") << "the program does not end";
+  pclose(program);
+  const std::string error = read(path("err"));
+  EXPECT_NE(error.find("the disk is full"), std::string::npos) << error;
+  EXPECT_EQ(std::count(error.begin(), error.end(), '\n'), 1) << error;
+}
+
 TEST_F(Upscale, UnknownModelsListWhatExists) {
   std::ofstream(path("in.y4m"), std::ios::binary) << make_y4m(17, 13, 1);
   const ProgramResult result = run({"upscale", "in.y4m", "-o", "out.y4m", "--model", "colossal"});

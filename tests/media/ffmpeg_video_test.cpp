@@ -4,9 +4,14 @@
 #include "support.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <fstream>
+#include <future>
+#include <thread>
 
 namespace flashvsr::media::test {
 namespace {
@@ -99,6 +104,42 @@ TEST(Video, TimesAndFramesSurviveInEveryContainer) {
     }
     EXPECT_LE(squares, kInvisibleMeanSquare);
   }
+}
+
+// A pipe that falls silent in the middle of a stream.
+TEST(Video, PipesAreReadAndCanBeInterrupted) {
+  const TemporaryFolder folder;
+  ffmpeg("-f lavfi -i testsrc2=size=64x48:rate=25 -frames:v 30 -c:v mpeg2video -f mpegts '" + folder / "in.ts'");
+  const std::string stream = read_text(folder / "in.ts"), pipe = folder / "pipe.ts";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  std::promise<void> stop;
+  const auto write_stream = [&](std::future<void> hold) {
+    std::ofstream file(pipe, std::ios::binary);
+    file << stream << std::flush;
+    hold.wait();
+  };
+  std::promise<void> no_hold;
+  no_hold.set_value();
+  std::thread writer(write_stream, no_hold.get_future());
+  EXPECT_EQ(read_video(pipe).frames.size(), 30U);
+  writer.join();
+
+  writer = std::thread(write_stream, stop.get_future());
+  {
+    const auto source = open_source(pipe);
+    auto message = std::async(std::launch::async, [&] {
+      return error_of([&] {
+        for (Frame frame; source->read(frame);) {
+        }
+      });
+    });
+    EXPECT_EQ(message.wait_for(std::chrono::milliseconds(300)), std::future_status::timeout);
+    source->interrupt();
+    EXPECT_EQ(message.wait_for(std::chrono::seconds(30)), std::future_status::ready);
+    stop.set_value();  // the end of the input, should interrupt() have failed
+    EXPECT_NE(message.get().find("interrupted"), std::string::npos);
+  }
+  writer.join();
 }
 
 TEST(Video, LastDurationSurvives) {

@@ -7,7 +7,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
+#include <future>
 
 namespace flashvsr::media::test {
 namespace {
@@ -169,15 +171,32 @@ TEST(Y4m, StandardInputIsRead) {
   EXPECT_FALSE(video.info.frames_estimated.has_value());
 }
 
-TEST(Aspect, EqualScaleKeepsItAndStretchingKeepsTheShape) {
-  VideoInfo source = plain_source(641, 359);
-  source.sample_aspect = {16, 15};
-  EXPECT_EQ(output_sample_aspect(source, 962, 539, true), (Rational{16, 15}));
-  EXPECT_EQ(output_sample_aspect(source, 100, 500, false), (Rational{16, 15}));
-  source = plain_source(320, 240);
-  EXPECT_EQ(output_sample_aspect(source, 1280, 720, true), (Rational{3, 4}));
-  source.sample_aspect = {4, 3};
-  EXPECT_EQ(output_sample_aspect(source, 1280, 720, true), (Rational{1, 1}));
+// read() is in another thread by the time of interrupt(), or comes after it: both must end.
+TEST(Y4m, AWaitForInputCanBeInterrupted) {
+  const TemporaryFolder folder;
+  write_frames(folder / "a.y4m", 16, 8, 2);
+  const std::string frames = read_text(folder / "a.y4m");
+  for (const std::size_t cut : {frames.size(), frames.size() - 5}) {
+    int ends[2];
+    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    ASSERT_EQ(write(ends[1], frames.data(), cut), static_cast<ssize_t>(cut));
+    const int saved = dup(STDIN_FILENO);
+    dup2(ends[0], STDIN_FILENO);
+    const auto source = open_source("-");
+    dup2(saved, STDIN_FILENO);
+    close(saved), close(ends[0]);
+    auto message = std::async(std::launch::async, [&] {
+      return error_of([&] {
+        Frame frame;
+        for (int i = 0; i < 3; ++i) source->read(frame);
+      });
+    });
+    EXPECT_EQ(message.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+    source->interrupt();
+    EXPECT_EQ(message.wait_for(std::chrono::seconds(30)), std::future_status::ready);
+    close(ends[1]);  // the end of the input, should interrupt() have failed
+    EXPECT_NE(message.get().find("standard input: cannot be read: "), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -11,14 +11,18 @@ extern "C" {
 #include <libswscale/swscale.h>
 }
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <new>
+#include <utility>
 
 namespace flashvsr::media {
 
@@ -53,6 +57,43 @@ void receive_message(void*, int level, const char* format, va_list arguments) {
     shared_message = std::move(line);
   }
 }
+
+// A pipe as FFmpeg's input. Its own protocols cannot be interrupted while they wait for a byte.
+class PipeReader {
+ public:
+  static AVIOContext* open(const std::string& path, const ReadInterrupt& interrupt) {
+    auto reader = std::make_unique<PipeReader>(open_for_reading(path), interrupt);
+    constexpr int kBufferBytes = 1 << 16;
+    auto* buffer = static_cast<unsigned char*>(av_malloc(kBufferBytes));
+    if (buffer == nullptr) throw std::bad_alloc();
+    AVIOContext* context = avio_alloc_context(buffer, kBufferBytes, 0, reader.get(), read, nullptr, nullptr);
+    if (context == nullptr) {
+      av_free(buffer);
+      throw std::bad_alloc();
+    }
+    (void)reader.release();
+    return context;
+  }
+
+  static void close(AVIOContext* context) {
+    delete static_cast<PipeReader*>(context->opaque);
+    av_freep(&context->buffer);
+    avio_context_free(&context);
+  }
+
+  PipeReader(FileDescriptor file, const ReadInterrupt& interrupt) : file_(std::move(file)), interrupt_(interrupt) {}
+
+ private:
+  static int read(void* opaque, std::uint8_t* data, int size) {
+    const auto* reader = static_cast<PipeReader*>(opaque);
+    const std::int64_t got = reader->interrupt_.read_some(reader->file_.get(), data, static_cast<std::size_t>(size));
+    if (got < 0) return errno == ECANCELED ? AVERROR_EXIT : AVERROR(errno);
+    return got == 0 ? AVERROR_EOF : static_cast<int>(got);
+  }
+
+  FileDescriptor file_;
+  const ReadInterrupt& interrupt_;
+};
 
 }  // namespace
 
@@ -120,15 +161,34 @@ void check_picture_size(const std::string& path, std::int64_t width, std::int64_
          width, height, kMaxPixels / 1'000'000);
 }
 
-InputFormat open_input(const std::string& path) {
+void InputFormatCloser::operator()(AVFormatContext* context) const {
+  AVIOContext* pipe = (context->flags & AVFMT_FLAG_CUSTOM_IO) != 0 ? context->pb : nullptr;
+  avformat_close_input(&context);
+  if (pipe != nullptr) PipeReader::close(pipe);
+}
+
+InputFormat open_input(const std::string& path, const ReadInterrupt& interrupt) {
   capture_messages();
   clear_message();
   Options options;
   // A playlist or a reference in an untrusted file must not reach the network.
   options.set("protocol_whitelist", "file,crypto,data");
-  AVFormatContext* context = nullptr;
+  AVFormatContext* context = avformat_alloc_context();
+  if (context == nullptr) throw std::bad_alloc();
+  AVIOContext* pipe = nullptr;
+  struct stat status {};
+  if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    InputFormat owner(context);  // opening may fail
+    context->pb = pipe = PipeReader::open(path, interrupt);
+    context->flags |= AVFMT_FLAG_CUSTOM_IO;
+    (void)owner.release();
+  }
   int code = avformat_open_input(&context, ("file:" + path).c_str(), nullptr, options.get());
-  if (code < 0) fail_to_read(path, "is not a video that can be read", code);
+  if (code < 0) {
+    // The context is freed by then, the pipe is not.
+    if (pipe != nullptr) PipeReader::close(pipe);
+    fail_to_read(path, "is not a video that can be read", code);
+  }
   InputFormat input(context);
 
   for (unsigned i = 0; i < input->nb_streams; ++i)

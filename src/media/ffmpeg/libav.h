@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "media/media.h"
+#include "media/read_interrupt.h"
 
 extern "C" {
 #include <libavcodec/avcodec.h>
@@ -19,7 +20,7 @@ extern "C" {
 namespace flashvsr::media {
 
 struct InputFormatCloser {
-  void operator()(AVFormatContext* context) const { avformat_close_input(&context); }
+  void operator()(AVFormatContext* context) const;
 };
 struct OutputFormatFreer {
   void operator()(AVFormatContext* context) const { avformat_free_context(context); }
@@ -78,8 +79,9 @@ int codec_threads(int setting);
 // Throws Error(unsupported) for pictures that no memory should be spent on.
 void check_picture_size(const std::string& path, std::int64_t width, std::int64_t height);
 
-// Opens a local file (never a URL) and reads its headers.
-InputFormat open_input(const std::string& path);
+// Opens a local file (never a URL) or pipe and reads its headers. From a pipe, `interrupt` ends every wait; it has to
+// outlive the input.
+InputFormat open_input(const std::string& path, const ReadInterrupt& interrupt);
 
 inline Rational from_av(AVRational value) { return reduced(value.num, value.den); }
 // Nearest representable.

@@ -75,7 +75,7 @@ StreamCopier::StreamCopier(const VideoInfo& source, Muxer& output, AVStream& vid
                                   output.path(), source.path));
     return;
   }
-  input_ = open_input(source.path);
+  input_ = open_input(source.path, interrupt_);
   if (source.stream_index < 0 || static_cast<unsigned>(source.stream_index) >= input_->nb_streams)
     fail(ErrorCode::io, "{}: has changed since it was opened", source.path);
   origin_ = std::llround(source.time_origin * AV_TIME_BASE);

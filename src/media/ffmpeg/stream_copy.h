@@ -70,6 +70,7 @@ class StreamCopier {
   void write(Route& route, AVPacket& packet, AVRational time_base);
 
   Muxer& output_;
+  ReadInterrupt interrupt_;  // never raised: the source is a file
   InputFormat input_;
   std::vector<Route> routes_;  // by index of the input's stream
   std::vector<AVStream*> covers_;

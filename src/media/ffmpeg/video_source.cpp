@@ -38,7 +38,7 @@ Rational usable_aspect(AVRational aspect) {
 class VideoSource final : public FrameSource {
  public:
   VideoSource(const std::string& path, const SourceSettings& settings)
-      : input_(open_input(path)), stream_(choose_video_stream(*input_, path)), packet_(make_packet()) {
+      : input_(open_input(path, interrupt_)), stream_(choose_video_stream(*input_, path)), packet_(make_packet()) {
     info_.path = path;
     open_decoder(settings);
     for (unsigned i = 0; i < input_->nb_streams; ++i)
@@ -80,6 +80,8 @@ class VideoSource final : public FrameSource {
     if (!next_) report_damage();
     return true;
   }
+
+  void interrupt() noexcept override { interrupt_.raise(); }
 
   std::vector<std::string> take_notes() override { return std::exchange(notes_, {}); }
 
@@ -132,6 +134,7 @@ class VideoSource final : public FrameSource {
       av_packet_unref(packet_.get());
       const int code = av_read_frame(input_.get(), packet_.get());
       if (code == AVERROR(EAGAIN)) continue;
+      if (interrupt_.raised()) fail(ErrorCode::io, "{}: reading was interrupted", info_.path);
       if (code < 0) {
         if (code != AVERROR_EOF) damaged_ = true;
         if (input_->pb != nullptr && input_->pb->error < 0) damaged_ = true;
@@ -267,6 +270,7 @@ class VideoSource final : public FrameSource {
   }
 
   VideoInfo info_;
+  ReadInterrupt interrupt_;
   InputFormat input_;
   AVStream* stream_;
   CodecContext decoder_;
