@@ -67,7 +67,11 @@ typedef enum flashvsr_status {
   FLASHVSR_ERROR_INTERNAL = -8
 } flashvsr_status;
 
-typedef enum flashvsr_device { FLASHVSR_DEVICE_AUTO = 0, FLASHVSR_DEVICE_CPU = 1, FLASHVSR_DEVICE_CUDA = 2 } flashvsr_device;
+typedef enum flashvsr_device {
+  FLASHVSR_DEVICE_AUTO = 0,
+  FLASHVSR_DEVICE_CPU = 1,
+  FLASHVSR_DEVICE_CUDA = 2
+} flashvsr_device;
 typedef enum flashvsr_precision {
   FLASHVSR_PRECISION_AUTO = 0, /* bf16 where the device multiplies it natively, else f32 */
   FLASHVSR_PRECISION_F32 = 1,
@@ -90,7 +94,12 @@ typedef enum flashvsr_local_window {
   FLASHVSR_LOCAL_WINDOW_TRUNCATED = 1,
   FLASHVSR_LOCAL_WINDOW_PRESERVED = 2
 } flashvsr_local_window;
-typedef enum flashvsr_log_level { FLASHVSR_LOG_DEBUG = 0, FLASHVSR_LOG_INFO = 1, FLASHVSR_LOG_WARNING = 2, FLASHVSR_LOG_ERROR = 3 } flashvsr_log_level;
+typedef enum flashvsr_log_level {
+  FLASHVSR_LOG_DEBUG = 0,
+  FLASHVSR_LOG_INFO = 1,
+  FLASHVSR_LOG_WARNING = 2,
+  FLASHVSR_LOG_ERROR = 3
+} flashvsr_log_level;
 
 /* Always start from flashvsr_default_...(): struct_size guards against an older header. */
 typedef struct flashvsr_model_settings {
@@ -144,7 +153,8 @@ FLASHVSR_API const char* flashvsr_version(void); /* "0.1.0" */
 /* One line: what, why, what to do. Never NULL. Valid until the thread's next call. */
 FLASHVSR_API const char* flashvsr_last_error(void);
 /* Messages of all threads; NULL: none (the default). The callback must be thread-safe. */
-FLASHVSR_API void flashvsr_set_log_callback(void (*callback)(void* user, flashvsr_log_level level, const char* message), void* user);
+FLASHVSR_API void flashvsr_set_log_callback(void (*callback)(void* user, flashvsr_log_level level, const char* message),
+                                            void* user);
 
 FLASHVSR_API flashvsr_model_settings flashvsr_default_model_settings(void);
 FLASHVSR_API flashvsr_stream_settings flashvsr_default_stream_settings(void);
@@ -153,18 +163,21 @@ FLASHVSR_API flashvsr_stream_settings flashvsr_default_stream_settings(void);
    folder of published files. Names are looked up in the folders of the environment variable FLASHVSR_MODEL_PATH
    (separated by colons), then beside the library, beside the program, and where models are installed.
    `settings`: NULL means the defaults. */
-FLASHVSR_API flashvsr_status flashvsr_model_open(const char* path, const flashvsr_model_settings* settings, flashvsr_model** model);
+FLASHVSR_API flashvsr_status flashvsr_model_open(const char* path, const flashvsr_model_settings* settings,
+                                                 flashvsr_model** model);
 /* Set info->struct_size to sizeof(flashvsr_model_info) first. */
 FLASHVSR_API flashvsr_status flashvsr_model_get_info(const flashvsr_model* model, flashvsr_model_info* info);
 FLASHVSR_API void flashvsr_model_close(flashvsr_model* model); /* NULL is allowed. Its streams may live on */
 
-FLASHVSR_API flashvsr_status flashvsr_stream_open(flashvsr_model* model, const flashvsr_stream_settings* settings, flashvsr_stream** stream);
+FLASHVSR_API flashvsr_status flashvsr_stream_open(flashvsr_model* model, const flashvsr_stream_settings* settings,
+                                                  flashvsr_stream** stream);
 /* Output size in pixels. */
 FLASHVSR_API flashvsr_status flashvsr_stream_get_size(const flashvsr_stream* stream, int* width, int* height);
 /* Takes one frame (copied), `stride` bytes from row to row (at least 3 x width). The frame that completes a chunk runs
    it: on the CPU that call takes as long as the chunk, on a device it returns while the device works. FLASHVSR_AGAIN:
    nothing taken, receive first (a chunk is not run while finished frames wait: at most 29 ever do, and 40 after a
-   drain). After an error or a cancel in the middle of a chunk every call fails until the stream is reset or restored. */
+   drain). After an error or a cancel in the middle of a chunk every call fails until the stream is reset or restored.
+ */
 FLASHVSR_API flashvsr_status flashvsr_stream_send(flashvsr_stream* stream, const uint8_t* rgb, ptrdiff_t stride);
 /* No more frames will come: upscales what is left. Drained streams take no more frames until they are reset. */
 FLASHVSR_API flashvsr_status flashvsr_stream_drain(flashvsr_stream* stream);

@@ -229,19 +229,12 @@ class AudioConverter final : public PacketConverter {
 
 std::unique_ptr<PacketConverter> make_audio_converter(const AVStream& stream, const AVOutputFormat& container,
                                                       std::string& reason) {
-  const AVCodec* codec = avcodec_find_decoder(stream.codecpar->codec_id);
-  if (codec == nullptr) {
-    reason = "FFmpeg has no decoder for it";
+  if (stream.codecpar->sample_rate <= 0 || stream.codecpar->ch_layout.nb_channels <= 0) {
+    reason = "it does not say its sampling rate or channels";
     return nullptr;
   }
-  CodecContext decoder = make_codec_context(codec);
-  if (avcodec_parameters_to_context(decoder.get(), stream.codecpar) < 0) throw std::bad_alloc();
-  decoder->pkt_timebase = stream.time_base;
-  if (stream.codecpar->sample_rate <= 0 || stream.codecpar->ch_layout.nb_channels <= 0 ||
-      avcodec_open2(decoder.get(), codec, nullptr) < 0) {
-    reason = "it cannot be decoded";
-    return nullptr;
-  }
+  CodecContext decoder = open_decoder(stream, reason);
+  if (!decoder) return nullptr;
   if (decoder->sample_fmt == AV_SAMPLE_FMT_NONE) decoder->sample_fmt = AV_SAMPLE_FMT_FLTP;
   for (const char* name : kEncoders) {
     const AVCodec* encoder_codec = avcodec_find_encoder_by_name(name);

@@ -115,6 +115,22 @@ CodecContext make_codec_context(const AVCodec* codec) {
   return context;
 }
 
+CodecContext open_decoder(const AVStream& stream, std::string& reason) {
+  const AVCodec* codec = avcodec_find_decoder(stream.codecpar->codec_id);
+  if (codec == nullptr) {
+    reason = "FFmpeg has no decoder for it";
+    return nullptr;
+  }
+  CodecContext decoder = make_codec_context(codec);
+  if (avcodec_parameters_to_context(decoder.get(), stream.codecpar) < 0) throw std::bad_alloc();
+  decoder->pkt_timebase = stream.time_base;
+  if (avcodec_open2(decoder.get(), codec, nullptr) < 0) {
+    reason = "it cannot be decoded";
+    return nullptr;
+  }
+  return decoder;
+}
+
 void capture_messages() {
   static std::once_flag once;
   std::call_once(once, [] { av_log_set_callback(receive_message); });

@@ -43,6 +43,8 @@ using AvPacket = std::unique_ptr<AVPacket, PacketFreer>;
 AvFrame make_frame();
 AvPacket make_packet();
 CodecContext make_codec_context(const AVCodec* codec);
+// An open decoder for a stream; null if it cannot be decoded: then `reason` says why.
+CodecContext open_decoder(const AVStream& stream, std::string& reason);
 
 // A dictionary of options that is freed.
 class Options {

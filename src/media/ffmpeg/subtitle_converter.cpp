@@ -65,24 +65,13 @@ class SubtitleConverter final : public PacketConverter {
 
 std::unique_ptr<PacketConverter> make_subtitle_converter(const AVStream& stream, const AVOutputFormat& container,
                                                          std::string& reason) {
-  const AVCodecID id = stream.codecpar->codec_id;
-  const AVCodecDescriptor* descriptor = avcodec_descriptor_get(id);
-  const AVCodec* codec = avcodec_find_decoder(id);
+  const AVCodecDescriptor* descriptor = avcodec_descriptor_get(stream.codecpar->codec_id);
   if (descriptor == nullptr || (descriptor->props & AV_CODEC_PROP_TEXT_SUB) == 0) {
     reason = "it is made of pictures";
     return nullptr;
   }
-  if (codec == nullptr) {
-    reason = "FFmpeg has no decoder for it";
-    return nullptr;
-  }
-  CodecContext decoder = make_codec_context(codec);
-  if (avcodec_parameters_to_context(decoder.get(), stream.codecpar) < 0) throw std::bad_alloc();
-  decoder->pkt_timebase = stream.time_base;
-  if (avcodec_open2(decoder.get(), codec, nullptr) < 0) {
-    reason = "it cannot be decoded";
-    return nullptr;
-  }
+  CodecContext decoder = open_decoder(stream, reason);
+  if (!decoder) return nullptr;
   for (const char* name : {"srt", "ass", "webvtt", "mov_text"}) {
     const AVCodec* encoder_codec = avcodec_find_encoder_by_name(name);
     if (encoder_codec == nullptr || !container_holds(container, encoder_codec->id)) continue;
