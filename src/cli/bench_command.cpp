@@ -86,6 +86,9 @@ void print(const ordered_json& report) {
   fmt::print("loading       {:.2f} s\n", number(report["load_seconds"]));
   fmt::print("peak memory   {:.0f} MB process, {:.0f} MB of it the back end's activations and state\n",
              number(report["peak_process_bytes"]) / 1e6, number(report["peak_backend_bytes"]) / 1e6);
+  if (number(report["device_bytes"]) > 0) {
+    fmt::print("on the device {:.0f} MB held for everything\n", number(report["device_bytes"]) / 1e6);
+  }
 }
 
 int bench(const BenchOptions& options) {
@@ -123,6 +126,7 @@ int bench(const BenchOptions& options) {
   report["load_seconds"] = load_seconds;
   report["peak_process_bytes"] = peak_process_bytes();
   report["peak_backend_bytes"] = result.backend_peak_bytes;
+  report["device_bytes"] = result.device_bytes;
   if (options.json) {
     fmt::print("{}\n", report.dump(2));
   } else {

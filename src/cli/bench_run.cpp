@@ -187,6 +187,7 @@ BenchResult run_bench(const stream::Networks& networks, const BenchSettings& set
   }
   result.frames = settings.frames;
   result.backend_peak_bytes = networks.operations.peak_memory();
+  result.device_bytes = networks.operations.device_memory();
   return result;
 }
 

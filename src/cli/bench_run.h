@@ -42,10 +42,11 @@ struct BenchResult {
   double seconds = 0;         // first frame sent to last frame received, profile off
   double steady_seconds = 0;  // of the frames after the first chunk
   std::int64_t steady_frames = 0;
-  double first_output_seconds = 0;   // first frame sent to first frame received
-  std::vector<PartResult> parts;     // of a run of its own with the profile on, whole run
-  std::vector<PartResult> networks;  // the same by network: projector, dit, decoder
-  std::size_t backend_peak_bytes = 0;
+  double first_output_seconds = 0;     // first frame sent to first frame received
+  std::vector<PartResult> parts;       // of a run of its own with the profile on, whole run
+  std::vector<PartResult> networks;    // the same by network: projector, dit, decoder
+  std::size_t backend_peak_bytes = 0;  // activations and state
+  std::size_t device_bytes = 0;        // all that the back end holds on its device; 0: it has none of its own
 };
 
 // Upscales a moving test picture: one frame to warm up (weights are prepared at their first use), then `repeat` times

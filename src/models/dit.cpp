@@ -38,10 +38,7 @@ Tensor row(const Tensor& table, std::int64_t index) { return table.sliced(index,
 
 }  // namespace
 
-DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files) : DiT(operations, files, files.prompt) {}
-
-DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files, const Parameter& prompt)
-    : ops_(operations), heads_(files.config.heads) {
+DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files) : ops_(operations), heads_(files.config.heads) {
   const ops::ProfilePart part(ops_, "prompt");
   const WeightReader read(files.dit);
   const std::int64_t dim = files.config.dim;
@@ -51,17 +48,13 @@ DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files, const Pa
 
   // The timestep is fixed, so its embedding, and with it modulation and gates, are constants of the model.
   constexpr auto kF32 = DType::f32;
-  const Tensor sinusoid = ops_.from_host(sinusoidal_embedding(files.config.freq_dim), ops_.compute_type());
-  const Tensor hidden = ops_.linear(sinusoid, read.linear("time_embedding.0"), {.activation = ops::Activation::silu});
-  time_embedding_ = ops_.linear(hidden, read.linear("time_embedding.2"), {.output = kF32});
-  const Tensor activated = ops_.cast(ops_.activation(time_embedding_, ops::Activation::silu), ops_.compute_type());
-  time_projection_ = ops_.linear(activated, read.linear("time_projection.1"), {.output = kF32}).reshaped({6, dim});
-
-  const Tensor text = ops_.from_host(prompt.values(), ops_.compute_type());
-  const ops::LinearWeights text_in = read.linear("text_embedding.0"), text_out = read.linear("text_embedding.2");
-  const Tensor context = ops_.linear(ops_.linear(text.reshaped({text.elements() / text.dim(-1), text.dim(-1)}), text_in,
-                                                 {.activation = ops::Activation::gelu_tanh}),
-                                     text_out);
+  constexpr auto kSilu = ops::Activation::silu;
+  Tensor x = ops_.from_host(sinusoidal_embedding(files.config.freq_dim), ops_.compute_type());
+  x = ops_.linear(x, read.linear("time_embedding.0"), {.activation = kSilu, .once = true});
+  time_embedding_ = ops_.linear(x, read.linear("time_embedding.2"), {.output = kF32, .once = true});
+  x = ops_.cast(ops_.activation(time_embedding_, kSilu), ops_.compute_type());
+  time_projection_ =
+      ops_.linear(x, read.linear("time_projection.1"), {.output = kF32, .once = true}).reshaped({6, dim});
 
   for (std::int64_t layer = 0; layer < files.config.layers; ++layer) {
     const std::string name = "blocks." + std::to_string(layer) + ".";
@@ -81,15 +74,11 @@ DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files, const Pa
                             .o = read.linear(self + "o"),
                             .norm_q = read.parameter(self + "norm_q.weight"),
                             .norm_k = read.parameter(self + "norm_k.weight")};
-    const Tensor k =
-        ops_.rms_norm(ops_.linear(context, read.linear(cross + "k")), read.parameter(cross + "norm_k.weight"));
-    const Tensor v = ops_.linear(context, read.linear(cross + "v"));
-    const Shape shape{1, context.dim(0), dim};
     block.cross_attention = {.q = read.linear(cross + "q"),
                              .o = read.linear(cross + "o"),
                              .norm_q = read.parameter(cross + "norm_q.weight"),
-                             .k = k.reshaped(shape),
-                             .v = v.reshaped(shape)};
+                             .k = {},
+                             .v = {}};
     block.norm3_weight = read.parameter(name + "norm3.weight");
     block.norm3_bias = read.parameter(name + "norm3.bias");
     block.ffn_in = read.linear(name + "ffn.0");
@@ -100,6 +89,32 @@ DiT::DiT(ops::Operations& operations, const weights::ModelFiles& files, const Pa
   const Tensor table = ops_.constant(read.parameter("head.modulation"), kF32).reshaped({2, dim});
   head_shift_ = row(ops_.add(table.sliced(0, 1), time_embedding_), 0);
   head_scale_ = row(ops_.add(table.sliced(1, 2), time_embedding_), 0);
+  read_prompt(files, files.prompt);
+}
+
+DiT::DiT(const DiT& other, const weights::ModelFiles& files, const Parameter& prompt) : DiT(other) {
+  read_prompt(files, prompt);
+}
+
+// Keys and values of the prompt, constants of the model like the prompt.
+void DiT::read_prompt(const weights::ModelFiles& files, const Parameter& prompt) {
+  const ops::ProfilePart part(ops_, "prompt");
+  const WeightReader read(files.dit);
+  Tensor context = ops_.from_host(prompt.values(), ops_.compute_type());
+  context = context.reshaped({context.elements() / context.dim(-1), context.dim(-1)});
+  context =
+      ops_.linear(context, read.linear("text_embedding.0"), {.activation = ops::Activation::gelu_tanh, .once = true});
+  context = ops_.linear(context, read.linear("text_embedding.2"), {.once = true});
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const std::string name = "blocks." + std::to_string(layer) + ".cross_attn.";
+    CrossAttention& attention = blocks_[layer].cross_attention;
+    const Tensor k = ops_.rms_norm(ops_.linear(context, read.linear(name + "k"), {.once = true}),
+                                   read.parameter(name + "norm_k.weight"));
+    const Tensor v = ops_.linear(context, read.linear(name + "v"), {.once = true});
+    const Shape shape{1, k.dim(0), k.dim(1)};
+    attention.k = k.reshaped(shape);
+    attention.v = v.reshaped(shape);
+  }
 }
 
 // The three parts of a block, each with its norm in front and x added to its result.

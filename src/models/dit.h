@@ -29,8 +29,8 @@ class DiT {
  public:
   // Computes what the fixed timestep and the fixed prompt determine: modulation, gates, prompt keys and values.
   DiT(ops::Operations& operations, const weights::ModelFiles& files);
-  // The same with another prompt [tokens, text_dim] (host, any float type).
-  DiT(ops::Operations& operations, const weights::ModelFiles& files, const Parameter& prompt);
+  // Another prompt [tokens, text_dim] (host, any float type) for the same DiT, with which it shares all else.
+  DiT(const DiT& other, const weights::ModelFiles& files, const Parameter& prompt);
 
   std::int64_t layers() const { return static_cast<std::int64_t>(blocks_.size()); }
   // Latents of a chunk: noise [f, H/8, W/8, 16] f32; lq_latents [f, H/16, W/16, dim] residual type, raster order; f
@@ -62,6 +62,7 @@ class DiT {
     ops::LinearWeights ffn_in, ffn_out;
   };
 
+  void read_prompt(const weights::ModelFiles& files, const Parameter& prompt);
   Tensor self_attention(ops::KvCache& cache, std::size_t layer, const Tensor& x, const ops::TokenGrid& grid,
                         const AttentionSettings& settings, const DiTHooks& hooks) const;
   Tensor cross_attention(const Block& block, const Tensor& x) const;

@@ -40,6 +40,11 @@ class Operations {
   // Bytes of activations and stream state: now, and the most at any time.
   virtual std::size_t memory_in_use() const = 0;
   virtual std::size_t peak_memory() const = 0;
+  // Bytes that the back end has taken from a device of its own for everything: weights, state, activations, tables and
+  // work space. It gives none of them back while it lives. 0: it works in the host's memory.
+  virtual std::size_t device_memory() const { return 0; }
+  // Bytes that the back end may hold in all: those that it has taken and those that are free, or the machine's.
+  virtual std::size_t available_memory() const = 0;
   // Threads of this process that an operation runs on; 0: those of the calling thread's settings. The public functions
   // see to it.
   virtual int host_threads() const { return 0; }

@@ -37,6 +37,8 @@ struct LinearOptions {
   const Tensor* residual = nullptr;
   // Default: the type of the residual if there is one, else the compute type.
   std::optional<DType> output = std::nullopt;
+  // The weights are used this once, so that a back end need not keep what it derives from them.
+  bool once = false;
 };
 
 struct Conv2dOptions {

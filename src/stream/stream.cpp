@@ -89,7 +89,7 @@ Stream::Stream(const Networks& networks, StreamSettings settings)
          "a sparse ratio of {} keeps no attention block at {}x{}: use a larger one (2.0 is the published value)",
          settings_.sparse_ratio, settings_.output_width, settings_.output_height);
   }
-  if (settings_.prompt) own_dit_.emplace(ops_, networks_.files, settings_.prompt);
+  if (settings_.prompt) own_dit_.emplace(networks_.dit, networks_.files, settings_.prompt);
 }
 
 void Stream::check_settings() const {

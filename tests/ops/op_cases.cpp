@@ -153,8 +153,10 @@ std::vector<OpCase> network_cases() {
                          const Tensor x = in.tensor({l.tokens, l.in});
                          const LinearWeights w = weights(in, kind != Activation::relu);
                          const auto applied = in.absolute() ? Activation::none : kind;
+                         const LinearWeights passing = weights(in, true);
                          return std::vector{in.operations().linear(x, w, {.activation = applied}),
-                                            in.operations().linear(x, w, {.activation = applied, .output = kF32})};
+                                            in.operations().linear(x, w, {.activation = applied, .output = kF32}),
+                                            in.operations().linear(x, passing, {.activation = applied, .once = true})};
                        }});
     }
     cases.push_back({named("linear", shape, "gate and residual"), product_tolerance(l.in), [=](Inputs& in) {

@@ -90,11 +90,13 @@ Tensor OneDnnOperations::do_linear(const Tensor& x, const LinearWeights& weights
   const Tensor source = product_operand(x), result = do_allocate({rows, out}, written_type(*options.output));
   Tensor residual = options.residual ? *options.residual : Tensor();
   if (residual && product_type_ == DType::f32) residual = as_f32(residual);
+  const bool in_place =
+      multiplies_in_place(weights.weight, rows) || (options.once && multiplies_as_stored(weights.weight));
   multiply({.x = source.raw(),
             .rows = rows,
             .in = in,
             .out = out,
-            .in_place = multiplies_in_place(weights.weight, rows) ? weights.weight.values().raw() : nullptr,
+            .in_place = in_place ? weights.weight.values().raw() : nullptr,
             .packed = matmul_weights({&weights, 1}),
             .bias = bias_values(weights.bias),
             .result = result.mutable_raw(),

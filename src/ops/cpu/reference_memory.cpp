@@ -4,6 +4,8 @@
 #include "ops/cpu/reference_math.h"
 #include "ops/cpu/reference_operations.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -38,6 +40,10 @@ CpuSettings resolved(CpuSettings settings) {
 
 ReferenceOperations::ReferenceOperations(const CpuSettings& settings)
     : settings_(resolved(settings)), pool_(MemoryPool::create()) {}
+
+std::size_t ReferenceOperations::available_memory() const {
+  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
 
 // One value after the other: result[i] = function(x[i]).
 template <typename Function>

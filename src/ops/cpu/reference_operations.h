@@ -25,6 +25,7 @@ class ReferenceOperations : public Operations {
   void synchronize() override {}
   std::size_t memory_in_use() const override { return pool_->in_use(); }
   std::size_t peak_memory() const override { return pool_->peak(); }
+  std::size_t available_memory() const override;
   int host_threads() const override { return settings_.threads; }
 
  protected:

@@ -45,6 +45,8 @@ class CudaOperations : public Operations {
   void synchronize() override { device_.synchronize(); }
   std::size_t memory_in_use() const override { return device_.activations().in_use(); }
   std::size_t peak_memory() const override { return device_.activations().peak(); }
+  std::size_t device_memory() const override { return device_.held_memory(); }
+  std::size_t available_memory() const override { return device_.held_memory() + device_.free_memory(); }
 
  protected:
   Tensor do_allocate(const Shape& shape, DType type) override;

@@ -47,6 +47,12 @@ Device::~Device() {
   if (stream_) cudaStreamDestroy(stream_);
 }
 
+std::size_t Device::free_memory() const {
+  std::size_t free_bytes = 0, total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for free memory");
+  return free_bytes;
+}
+
 Tensor Device::allocate(const Shape& shape, DType type) const {
   return Tensor(shape, type, activations_->allocate(static_cast<std::size_t>(shape.elements()) * size_of(type)));
 }

@@ -38,6 +38,9 @@ class Device {
   // Activations and stream state; prepared weights, tables and work space that live as long as the back end.
   DevicePool& activations() const { return *activations_; }
   DevicePool& weights() const { return *weights_; }
+  // Bytes that the pools have taken from the device, and that it has left.
+  std::size_t held_memory() const { return activations_->held() + weights_->held(); }
+  std::size_t free_memory() const;
   // Contents undefined.
   Tensor allocate(const Shape& shape, DType type) const;
   Tensor allocate_weights(const Shape& shape, DType type) const;

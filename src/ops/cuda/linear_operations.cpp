@@ -94,6 +94,13 @@ Tensor CudaOperations::do_linear(const Tensor& x, const LinearWeights& weights, 
   const Tensor result = allocate({rows, out}, output);
   if (rows == 0) return result;
 
+  // What is used once is uploaded as an activation.
+  const auto operands_of = [&](const Tensor* gate, DType bias_type) -> LinearOperands {
+    if (!options.once || gate) return linear_operands({&weights, 1}, gate, bias_type);
+    return {do_from_host(weights.weight.values(), x.dtype()),
+            weights.bias ? do_from_host(weights.bias.values(), bias_type) : Tensor(),
+            {}};
+  };
   CudaProduct product{.type = x.dtype(), .x = x.raw(), .rows = rows, .in = in, .out = out};
   const bool activated = options.activation != Activation::none;
   // Residuals in the type of the result are added by the product, before an activation; gates without one are part of
@@ -104,7 +111,7 @@ Tensor CudaOperations::do_linear(const Tensor& x, const LinearWeights& weights, 
     product.activation = static_cast<cuda::Activation>(options.activation);
     product.result = result.mutable_raw();
     if (linear_->suits(product) && linear_->fuses(product)) {
-      const LinearOperands& operands = linear_operands({&weights, 1}, options.gate, output);
+      const LinearOperands operands = operands_of(options.gate, output);
       product.weight = operands.weight.raw();
       product.bias = operands.bias ? operands.bias.raw() : nullptr;
       if (linear_->multiply(product)) return result;
@@ -118,7 +125,8 @@ Tensor CudaOperations::do_linear(const Tensor& x, const LinearWeights& weights, 
   product.result = sums.mutable_raw();
   bool multiplied = false;
   if (linear_->suits(product)) {
-    product.weight = linear_operands({&weights, 1}, nullptr, DType::f32).weight.raw();
+    const LinearOperands operands = operands_of(nullptr, DType::f32);
+    product.weight = operands.weight.raw();
     multiplied = linear_->multiply(product);
   }
   if (!multiplied) {
