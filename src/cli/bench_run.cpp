@@ -8,33 +8,45 @@
 #include <cmath>
 #include <fstream>
 #include <map>
-#include <string>
+#include <string_view>
+#include <utility>
 
 namespace flashvsr::cli {
 namespace {
 
 constexpr int kRateRuns = 7;
+constexpr std::int64_t kStages = 10;
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// A parameter of small alternating values: what they are does not matter to speed.
+// A parameter of small values without a pattern: a device draws more power for such, and may slow down.
 Parameter filler(const std::string& name, const Shape& shape) {
   Tensor values = allocate_host(shape, DType::f32);
+  std::uint32_t state = 1;
   for (std::int64_t i = 0; i < values.elements(); ++i) {
-    values.mutable_data<float>()[i] = 0.01f * static_cast<float>(i % 7 - 3);
+    state = state * 1664525u + 1013904223u;
+    values.mutable_data<float>()[i] = static_cast<float>(static_cast<std::int32_t>(state)) * 0x1p-36f;
   }
   return {name, values};
 }
 
+// Of the device where it can be had, else by the clock.
 template <typename Body>
 double best_seconds(ops::Operations& operations, const Body& body) {
+  body();
+  operations.synchronize();
   double best = 1e30;
   for (int run = 0; run < kRateRuns; ++run) {
+    const std::unique_ptr<ops::Mark> begin = operations.mark();
     const auto start = Clock::now();
     body();
-    operations.synchronize();
-    best = std::min(best, seconds_since(start));
+    if (begin) {
+      best = std::min(best, operations.mark()->seconds_since(*begin));
+    } else {
+      operations.synchronize();
+      best = std::min(best, seconds_since(start));
+    }
   }
   return best;
 }
@@ -55,148 +67,121 @@ void draw_test_frame(std::vector<std::uint8_t>& rgb, int width, int height, std:
   }
 }
 
-struct RunTimes {
-  double all = 0, first_output = 0;
-  std::int64_t first_frames = 0;  // that came with the first output
-};
+// A line of /proc/self/status in bytes; 0 where the system does not say.
+std::size_t process_bytes(std::string_view name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(name)) return static_cast<std::size_t>(std::stoull(line.substr(name.size()))) * 1024;
+  }
+  return 0;
+}
+
+stream::StreamSettings stream_settings(const weights::ModelConfig& config, const BenchSettings& settings) {
+  stream::StreamSettings result;
+  result.input_width = std::max<std::int64_t>(settings.output.width / settings.scale, 1);
+  result.input_height = std::max<std::int64_t>(settings.output.height / settings.scale, 1);
+  result.output_width = settings.output.width;
+  result.output_height = settings.output.height;
+  result.full_decoder = settings.full_decoder;
+  result.color_fix = stream::parse_color_fix(config.color_fix);
+  result.sparse_ratio = config.sparse_ratio;
+  result.local_range = config.local_range;
+  result.local_window = stream::parse_local_window(config.local_window);
+  result.kv_chunks = config.kv_ratio;
+  return result;
+}
 
 RunTimes run_stream(const stream::Networks& networks, const BenchSettings& settings, std::int64_t frames) {
-  const weights::ModelConfig& config = networks.files.config;
-  stream::StreamSettings stream_settings;
-  stream_settings.input_width = std::max<std::int64_t>(settings.output.width / settings.scale, 1);
-  stream_settings.input_height = std::max<std::int64_t>(settings.output.height / settings.scale, 1);
-  stream_settings.output_width = settings.output.width;
-  stream_settings.output_height = settings.output.height;
-  stream_settings.full_decoder = settings.full_decoder;
-  stream_settings.color_fix = stream::parse_color_fix(config.color_fix);
-  stream_settings.sparse_ratio = config.sparse_ratio;
-  stream_settings.local_range = config.local_range;
-  stream_settings.local_window = stream::parse_local_window(config.local_window);
-  stream_settings.kv_chunks = config.kv_ratio;
-  stream::Stream stream(networks, stream_settings);
-
-  const int width = static_cast<int>(stream_settings.input_width);
-  const int height = static_cast<int>(stream_settings.input_height);
+  stream::Stream stream(networks, stream_settings(networks.files.config, settings));
+  const int width = static_cast<int>(stream.settings().input_width);
+  const int height = static_cast<int>(stream.settings().input_height);
   std::vector<std::vector<std::uint8_t>> inputs(8);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     draw_test_frame(inputs[i], width, height, static_cast<std::int64_t>(i));
   }
   std::vector<std::uint8_t> output(static_cast<std::size_t>(settings.output.width) *
                                    static_cast<std::size_t>(settings.output.height) * 3);
+  const std::int64_t first_chunk = stream::chunk_at(0).outputs.size();
+  const std::int64_t stage_frames = std::max<std::int64_t>(frames / kStages, 1);
   RunTimes times;
+  double first_chunk_seconds = 0;
   std::int64_t received = 0;
+  DeviceMeter meter(networks.operations.hardware());
   const auto start = Clock::now();
   const auto receive_all = [&] {
-    const bool first = received == 0;
     while (stream.receive(output.data(), std::ptrdiff_t{3} * settings.output.width) == stream::Received::frame) {
-      if (received++ == 0) times.first_output = seconds_since(start);
+      ++received;
+      times.seconds = seconds_since(start);
+      if (received == 1) times.first_output = times.seconds;
+      if (received == first_chunk) first_chunk_seconds = times.seconds;
+      if (received % stage_frames == 0 && static_cast<std::int64_t>(times.stages.size()) < kStages) {
+        times.stages.push_back({received, times.seconds, process_bytes("VmRSS:"), networks.operations.device_memory()});
+      }
     }
-    if (first && received > 0) times.first_frames = received;
   };
   for (std::int64_t frame = 0; frame < frames; ++frame) {
     const auto& input = inputs[static_cast<std::size_t>(frame) % inputs.size()];
-    require(stream.send(input.data(), std::ptrdiff_t{3} * width), "the stream refused frame {}", frame);
+    // A frame may be finished, and then refuse the next chunk, at any moment.
+    while (!stream.send(input.data(), std::ptrdiff_t{3} * width)) receive_all();
     receive_all();
   }
   stream.drain();
   receive_all();
-  times.all = seconds_since(start);
+  times.device = meter.stop();
   require(received == frames, "{} frames came out of {}", received, frames);
+  if (frames > first_chunk) {
+    times.steady_fps = static_cast<double>(frames - first_chunk) / (times.seconds - first_chunk_seconds);
+  }
   return times;
-}
-
-std::string part_of(const std::string& part, const std::string& operation) {
-  if (part == "projector" || part == "decoder") return part;
-  if (part == "dit") {
-    if (operation == "linear") return "dit linear";
-    const bool attention = operation == "attention" || operation == "sparse_attention" || operation == "block_scores" ||
-                           operation == "select_blocks" || operation == "append_qkv" || operation == "split_qkv";
-    return attention ? "attention" : "dit other";
-  }
-  return operation == "adain" || operation == "wavelet" ? "colour" : "other";
-}
-
-std::vector<PartResult> collect(const ops::Profile::Entries& entries, const MachineRates& rates, bool by_network) {
-  const std::vector<std::string> order =
-      by_network
-          ? std::vector<std::string>{"projector", "dit", "decoder"}
-          : std::vector<std::string>{"projector", "dit linear", "attention", "dit other", "decoder", "colour", "other"};
-  std::map<std::string, PartResult> sums;
-  for (const auto& [key, entry] : entries) {
-    const auto& [part, operation] = key;
-    PartResult& sum = sums[by_network ? part : part_of(part, operation)];
-    const bool convolution = operation.find("conv") != std::string::npos;
-    sum.seconds += entry.seconds;
-    sum.flops += entry.flops;
-    sum.ideal_seconds += entry.flops / (convolution ? rates.convolution : rates.linear);
-  }
-  std::vector<PartResult> results;
-  for (const std::string& name : order) {
-    PartResult result = sums[name];
-    result.name = name;
-    results.push_back(result);
-  }
-  return results;
 }
 
 }  // namespace
 
 MachineRates measure_rates(ops::Operations& operations) {
-  constexpr std::int64_t kSide = 2048, kChannels = 128, kRows = 180, kColumns = 320;
+  const bool large = !operations.hardware().name.empty();
+  const std::int64_t side = large ? 8192 : 2048, rows = large ? 768 : 180, columns = large ? 1408 : 320;
+  constexpr std::int64_t kChannels = 128;
   const DType type = operations.compute_type();
   MachineRates rates;
   {
-    const ops::LinearWeights weights{filler("rate.linear.weight", {kSide, kSide}), {}};
-    const Tensor x = operations.from_host(filler("x", {kSide, kSide}).values(), type);
+    const ops::LinearWeights weights{filler("rate.linear.weight", {side, side}), {}};
+    const Tensor x = operations.from_host(filler("x", {side, side}).values(), type);
     const double seconds = best_seconds(operations, [&] { return operations.linear(x, weights); });
-    rates.linear = 2.0 * kSide * kSide * kSide / seconds;
+    rates.linear = 2.0 * std::pow(static_cast<double>(side), 3) / seconds;
   }
   const ops::ConvWeights weights{filler("rate.conv2d.weight", {kChannels, kChannels, 3, 3}), {}};
-  const Tensor x = operations.from_host(filler("x", {1, kRows, kColumns, kChannels}).values(), type);
+  const Tensor x = operations.from_host(filler("x", {1, rows, columns, kChannels}).values(), type);
   const double seconds = best_seconds(operations, [&] { return operations.conv2d(x, weights); });
-  rates.convolution = 2.0 * kRows * kColumns * kChannels * kChannels * 9 / seconds;
+  rates.convolution = 2.0 * 9 * kChannels * kChannels * static_cast<double>(rows * columns) / seconds;
   return rates;
 }
 
-BenchResult run_bench(const stream::Networks& networks, const BenchSettings& settings, const MachineRates& rates) {
+BenchResult run_bench(const stream::Networks& networks, const BenchSettings& settings) {
+  ops::Operations& operations = networks.operations;
   BenchResult result;
+  result.frames = settings.frames;
   run_stream(networks, settings, 1);
-  ops::Profile& profile = networks.operations.profile();
-  ops::Profile::Entries least;
   for (int run = 0; run < settings.repeat; ++run) {
-    profile.clear();
+    result.runs.push_back(run_stream(networks, settings, settings.frames));
+  }
+  result.process_peak_bytes = process_bytes("VmHWM:");
+  result.backend_peak_bytes = operations.peak_memory();
+  result.device_bytes = operations.device_memory();
+
+  ops::Profile& profile = operations.profile();
+  std::map<std::pair<std::string, std::string>, ops::Profile::Entry> least;
+  for (int run = 0; run < settings.repeat; ++run) {
+    operations.clear_profile();
     profile.enabled = true;
     run_stream(networks, settings, settings.frames);
     profile.enabled = false;
-    for (const auto& [key, entry] : profile.entries()) {
+    for (const auto& [key, entry] : operations.finish_profile()) {
       const auto [found, added] = least.emplace(key, entry);
       if (!added) found->second.seconds = std::min(found->second.seconds, entry.seconds);
     }
   }
-  result.parts = collect(least, rates, false);
-  result.networks = collect(least, rates, true);
-
-  for (int run = 0; run < settings.repeat; ++run) {
-    const RunTimes times = run_stream(networks, settings, settings.frames);
-    const double steady = times.all - times.first_output;
-    result.steady_frames = settings.frames - times.first_frames;
-    result.seconds = run == 0 ? times.all : std::min(result.seconds, times.all);
-    result.steady_seconds = run == 0 ? steady : std::min(result.steady_seconds, steady);
-    result.first_output_seconds =
-        run == 0 ? times.first_output : std::min(result.first_output_seconds, times.first_output);
-  }
-  result.frames = settings.frames;
-  result.backend_peak_bytes = networks.operations.peak_memory();
-  result.device_bytes = networks.operations.device_memory();
+  for (const auto& [key, entry] : least) result.operations.push_back({key.first, key.second, entry});
   return result;
-}
-
-std::size_t peak_process_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) return static_cast<std::size_t>(std::stoull(line.substr(6))) * 1024;
-  }
-  return 0;
 }
 
 }  // namespace flashvsr::cli

@@ -71,7 +71,7 @@ Tensor Operations::conv3d(const Tensor& front, const Tensor& x, const ConvWeight
   check(is_float_type(*resolved.output), "conv3d", "the result is f32 or bf16", {x});
   const double flops = 2 * product({frames / options.time_stride + 1, x.dim(1), x.dim(2), weight.dim(0), weight.dim(1),
                                     weight.dim(2), weight.dim(3), weight.dim(4)});
-  return measured(*this, "conv3d", flops, [&] { return do_conv3d(front, x, weights, resolved); });
+  return measured(*this, "conv3d", computing(flops, front, x), [&] { return do_conv3d(front, x, weights, resolved); });
 }
 
 Tensor Operations::channel_rms_norm(const Tensor& x, const Parameter& gamma, Activation activation) {
@@ -79,13 +79,13 @@ Tensor Operations::channel_rms_norm(const Tensor& x, const Parameter& gamma, Act
         "gamma needs one value per channel of x", {x, gamma});
   check(activation == Activation::none || activation == Activation::silu, "channel_rms_norm",
         "SiLU or no activation follows", {x});
-  return measured(*this, "channel_rms_norm", 0, [&] { return do_channel_rms_norm(x, gamma, activation); });
+  return measured(*this, "channel_rms_norm", reading(x), [&] { return do_channel_rms_norm(x, gamma, activation); });
 }
 
 Tensor Operations::channels_to_frames(const Tensor& x) {
   check(has_rank(x, 4) && is_float(x) && x.dim(3) % 2 == 0, "channels_to_frames",
         "x must be [T, H, W, C] with an even number of channels", {x});
-  return measured(*this, "channels_to_frames", 0, [&] { return do_channels_to_frames(x); });
+  return measured(*this, "channels_to_frames", reading(x), [&] { return do_channels_to_frames(x); });
 }
 
 // ----------------------------------------------------------------------------------------------------------- DiT
@@ -103,65 +103,67 @@ Tensor Operations::linear(const Tensor& x, const LinearWeights& weights, const L
   LinearOptions resolved = options;
   resolved.output = options.output.value_or(residual ? residual.dtype() : compute_type());
   check(is_float_type(*resolved.output), "linear", "the result is f32 or bf16", {x});
-  return measured(*this, "linear", 2 * product({x.dim(0), x.dim(1), out}),
-                  [&] { return do_linear(x, weights, resolved); });
+  Work work = computing(2 * product({x.dim(0), x.dim(1), out}), x, residual);
+  work.bytes += product({x.dim(1), out, static_cast<std::int64_t>(size_of(compute_type()))});
+  return measured(*this, "linear", work, [&] { return do_linear(x, weights, resolved); });
 }
 
 Tensor Operations::linear_concatenated(const Tensor& x, std::span<const LinearWeights> weights) {
   check(has_rank(x, 2) && x.dtype() == compute_type(), "linear_concatenated",
         "x must be [tokens, in] in the compute type", {x});
   require(!weights.empty(), "linear_concatenated: no weights");
-  double flops = 0;
+  Work work = reading(x);
   for (const LinearWeights& part : weights) {
     check(is_linear(part, x.dim(1)), "linear_concatenated", "every weight must be [out, in], its bias [out]",
           {x, part.weight, part.bias});
-    flops += 2 * product({x.dim(0), x.dim(1), part.weight.dim(0)});
+    work.flops += 2 * product({x.dim(0), x.dim(1), part.weight.dim(0)});
+    work.bytes += product({x.dim(1), part.weight.dim(0), static_cast<std::int64_t>(size_of(compute_type()))});
   }
-  return measured(*this, "linear", flops, [&] { return do_linear_concatenated(x, weights); });
+  return measured(*this, "linear", work, [&] { return do_linear_concatenated(x, weights); });
 }
 
 Tensor Operations::layer_norm(const Tensor& x, const Parameter& weight, const Parameter& bias) {
   check(has_rank(x, 2) && is_float(x) && weight && bias && weight.shape().elements() == x.dim(1) &&
             bias.shape().elements() == x.dim(1),
         "layer_norm", "x must be [tokens, dim], weight and bias [dim]", {x, weight, bias});
-  return measured(*this, "layer_norm", 0, [&] { return do_layer_norm(x, weight, bias); });
+  return measured(*this, "layer_norm", reading(x), [&] { return do_layer_norm(x, weight, bias); });
 }
 
 Tensor Operations::layer_norm_modulated(const Tensor& x, const Tensor& scale, const Tensor& shift) {
   check(has_rank(x, 2) && is_float(x) && is_vector(scale, x.dim(1)) && is_vector(shift, x.dim(1)),
         "layer_norm_modulated", "x must be [tokens, dim], scale and shift f32 [dim]", {x, scale, shift});
-  return measured(*this, "layer_norm", 0, [&] { return do_layer_norm_modulated(x, scale, shift); });
+  return measured(*this, "layer_norm", reading(x), [&] { return do_layer_norm_modulated(x, scale, shift); });
 }
 
 Tensor Operations::rms_norm(const Tensor& x, const Parameter& weight) {
   check(has_rank(x, 2) && is_float(x) && weight && weight.shape().elements() == x.dim(1), "rms_norm",
         "x must be [tokens, dim], the weight [dim]", {x, weight});
-  return measured(*this, "rms_norm", 0, [&] { return do_rms_norm(x, weight); });
+  return measured(*this, "rms_norm", reading(x), [&] { return do_rms_norm(x, weight); });
 }
 
 Tensor Operations::to_windows(const Tensor& x) {
   check(has_rank(x, 4) && x.dim(0) % kWindowLatents == 0 && x.dim(1) % kWindowSide == 0 && x.dim(2) % kWindowSide == 0,
         "to_windows", "x must be [latents, rows, columns, C] of whole windows (2, 8, 8)", {x});
-  return measured(*this, "to_windows", 0, [&] { return do_to_windows(x); });
+  return measured(*this, "to_windows", reading(x), [&] { return do_to_windows(x); });
 }
 
 Tensor Operations::patchify(const Tensor& latents) {
   check(has_rank(latents, 4) && is_float(latents) && latents.dim(0) % kWindowLatents == 0 &&
             latents.dim(1) % (2 * kWindowSide) == 0 && latents.dim(2) % (2 * kWindowSide) == 0,
         "patchify", "latents must be [f, H/8, W/8, C] of whole windows", {latents});
-  return measured(*this, "patchify", 0, [&] { return do_patchify(latents); });
+  return measured(*this, "patchify", reading(latents), [&] { return do_patchify(latents); });
 }
 
 Tensor Operations::unpatchify(const Tensor& tokens, const TokenGrid& grid) {
   check(has_rank(tokens, 2) && is_grid(grid) && tokens.dim(0) == grid.tokens() && tokens.dim(1) % 4 == 0, "unpatchify",
         "tokens must be [tokens of the grid, 4 C]", {tokens});
-  return measured(*this, "unpatchify", 0, [&] { return do_unpatchify(tokens, grid); });
+  return measured(*this, "unpatchify", reading(tokens), [&] { return do_unpatchify(tokens, grid); });
 }
 
 QueryKeyValue Operations::split_qkv(const Tensor& qkv, const Parameter& norm_q, const Parameter& norm_k,
                                     const TokenGrid& grid) {
   check_qkv("split_qkv", qkv, norm_q, norm_k, grid, compute_type());
-  return measured(*this, "split_qkv", 0, [&] { return do_split_qkv(qkv, norm_q, norm_k, grid); });
+  return measured(*this, "split_qkv", reading(qkv), [&] { return do_split_qkv(qkv, norm_q, norm_k, grid); });
 }
 
 Query Operations::append_qkv(KvCache& cache, std::size_t layer, const Tensor& qkv, const Parameter& norm_q,
@@ -173,7 +175,9 @@ Query Operations::append_qkv(KvCache& cache, std::size_t layer, const Tensor& qk
           grid.latents / kWindowLatents, grid.window_blocks(), cache.new_windows, cache.window_blocks);
   check(cache.k.dim(-1) * 3 == qkv.dim(1), "append_qkv", "the KV cache has another dim than qkv / 3", {cache.k, qkv});
   cache.append(layer, cache.new_windows);
-  return measured(*this, "split_qkv", 0, [&] { return do_append_qkv(cache, layer, qkv, norm_q, norm_k, grid); });
+  // k and v are written too.
+  const Work work{0, bytes_of(qkv) * 5 / 3};
+  return measured(*this, "split_qkv", work, [&] { return do_append_qkv(cache, layer, qkv, norm_q, norm_k, grid); });
 }
 
 Query Operations::do_append_qkv(KvCache& cache, std::size_t layer, const Tensor& qkv, const Parameter& norm_q,
@@ -204,8 +208,9 @@ Tensor Operations::block_scores(const Tensor& q_means, const KeyValueView& keys,
         "block_scores", "keys must be a ring of the grid's windows with f32 [ring blocks, dim] means",
         {q_means, keys.k, keys.k_means});
   require(locality.range > 0, "block_scores: a local range of {} blocks", locality.range);
-  return measured(*this, "block_scores", 2 * product({q_means.dim(0), keys.key_blocks(), q_means.dim(1)}),
-                  [&] { return do_block_scores(q_means, keys, grid, locality); });
+  Work work = computing(2 * product({q_means.dim(0), keys.key_blocks(), q_means.dim(1)}), q_means);
+  work.bytes += 4 * product({keys.key_blocks(), q_means.dim(1)});
+  return measured(*this, "block_scores", work, [&] { return do_block_scores(q_means, keys, grid, locality); });
 }
 
 BlockMask Operations::select_blocks(const Tensor& scores, std::int64_t window_blocks, const Selection& selection) {
@@ -213,13 +218,14 @@ BlockMask Operations::select_blocks(const Tensor& scores, std::int64_t window_bl
         "select_blocks", "scores must be f32 [heads, query blocks of whole windows, key blocks]", {scores});
   require(selection.all_allowed || (selection.topk_ratio >= 0 && selection.topk_ratio < 1e18),
           "select_blocks: a top-k ratio of {}", selection.topk_ratio);
-  return measured(*this, "select_blocks", 0, [&] { return do_select_blocks(scores, window_blocks, selection); });
+  return measured(*this, "select_blocks", reading(scores),
+                  [&] { return do_select_blocks(scores, window_blocks, selection); });
 }
 
 BlockMask Operations::block_mask(const Tensor& host_mask) {
   check(has_rank(host_mask, 3) && host_mask.dtype() == DType::u8, "block_mask",
         "the mask must be u8 [heads, query blocks, key blocks]", {host_mask});
-  return measured(*this, "block_mask", 0, [&] { return do_block_mask(host_mask); });
+  return measured(*this, "block_mask", reading(host_mask), [&] { return do_block_mask(host_mask); });
 }
 
 Tensor Operations::sparse_attention(const Tensor& q, const KeyValueView& keys, const BlockMask& mask,
@@ -232,13 +238,15 @@ Tensor Operations::sparse_attention(const Tensor& q, const KeyValueView& keys, c
             mask.mask.dim(2) == keys.key_blocks() && mask.offsets &&
             mask.offsets.elements() == heads * mask.mask.dim(1) + 1,
         "sparse_attention", "the mask must be [heads, query blocks, key blocks in view]", {q, mask.mask});
-  double flops = 0;
+  // Of keys and values at least once what is in view.
+  Work work = reading(q);
+  work.bytes += 2 * product({keys.key_blocks(), kBlockTokens, q.dim(1), static_cast<std::int64_t>(size_of(q.dtype()))});
+  const Tensor result =
+      measured(*this, "sparse_attention", work, [&] { return do_sparse_attention(q, keys, mask, heads); });
   if (profile_.enabled) {
-    const Tensor offsets = do_to_host(mask.offsets);
-    const std::int32_t kept = offsets.data<std::int32_t>()[offsets.elements() - 1];
-    flops = 4 * product({kept, kBlockTokens, kBlockTokens, q.dim(1) / heads});
+    count_kept_blocks("sparse_attention", mask, 4 * product({kBlockTokens, kBlockTokens, q.dim(1) / heads}));
   }
-  return measured(*this, "sparse_attention", flops, [&] { return do_sparse_attention(q, keys, mask, heads); });
+  return result;
 }
 
 Tensor Operations::attention(const Tensor& q, const Tensor& k, const Tensor& v, std::int64_t heads) {
@@ -247,8 +255,8 @@ Tensor Operations::attention(const Tensor& q, const Tensor& k, const Tensor& v, 
   check(has_rank(k, 3) && has_rank(v, 3) && k.shape() == v.shape() && k.dtype() == q.dtype() &&
             v.dtype() == q.dtype() && k.dim(2) == q.dim(2) && k.dim(1) > 0 && (k.dim(0) == 1 || k.dim(0) == q.dim(0)),
         "attention", "k and v must be [batch or 1, m, dim] in the compute type", {q, k, v});
-  return measured(*this, "attention", 4 * product({q.dim(0), q.dim(1), k.dim(1), q.dim(2)}),
-                  [&] { return do_attention(q, k, v, heads); });
+  const double flops = 4 * product({q.dim(0), q.dim(1), k.dim(1), q.dim(2)});
+  return measured(*this, "attention", computing(flops, q, k, v), [&] { return do_attention(q, k, v, heads); });
 }
 
 // ---------------------------------------------------------------------------------- tiny decoder, Wan VAE
@@ -277,7 +285,8 @@ Tensor Operations::conv2d(const Tensor& x, const ConvWeights& weights, const Con
   resolved.output = options.output.value_or(compute_type());
   check(is_float_type(*resolved.output), "conv2d", "the result is f32 or bf16", {x});
   const double flops = 2 * product({result.elements(), in, weight.dim(2), weight.dim(3)});
-  return measured(*this, "conv2d", flops, [&] { return do_conv2d(x, weights, resolved); });
+  const Work work = computing(flops, x, second, o.residual ? *o.residual : Tensor());
+  return measured(*this, "conv2d", work, [&] { return do_conv2d(x, weights, resolved); });
 }
 
 Tensor Operations::upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) {
@@ -288,7 +297,8 @@ Tensor Operations::upsample_conv2d(const Tensor& x, const ConvWeights& conv, Act
         "upsample_conv2d", "the weight must be [out, C, 3, 3], the bias [out]", {x, weight, conv.bias});
   // Of the nine taps four remain: the others fall on the same source pixels.
   const double flops = 2 * product({4 * x.elements(), weight.dim(0), 4});
-  return measured(*this, "upsample_conv2d", flops, [&] { return do_upsample_conv2d(x, conv, activation); });
+  return measured(*this, "upsample_conv2d", computing(flops, x),
+                  [&] { return do_upsample_conv2d(x, conv, activation); });
 }
 
 std::vector<Tensor> Operations::upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
@@ -301,7 +311,7 @@ std::vector<Tensor> Operations::upsample_grow_conv2d(const Tensor& x, const Para
   check(weight && weight.shape() == Shape{weight.dim(0), x.dim(3), 3, 3} && is_bias(conv.bias, weight.dim(0)),
         "upsample_grow_conv2d", "the weight must be [out, C, 3, 3], the bias [out]", {x, weight, conv.bias});
   const double flops = 2 * product({frames, 4 * x.elements(), weight.dim(0), 4});
-  return measured(*this, "upsample_conv2d", flops,
+  return measured(*this, "upsample_conv2d", computing(flops, x),
                   [&] { return do_upsample_grow_conv2d(x, grow, conv, frames, activation); });
 }
 

@@ -20,11 +20,14 @@
 #include "ops/profile.h"
 #include "ops/types.h"
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace flashvsr::ops {
+
+inline constexpr std::size_t kUnboundedMemory = ~std::size_t{0};
 
 class Operations {
  public:
@@ -44,11 +47,19 @@ class Operations {
   // work space. It gives none of them back while it lives. 0: it works in the host's memory.
   virtual std::size_t device_memory() const { return 0; }
   // Bytes that the back end may hold in all: those that it has taken and those that are free, or the machine's.
+  // kUnboundedMemory: whatever is asked for.
   virtual std::size_t available_memory() const = 0;
   // Threads of this process that an operation runs on; 0: those of the calling thread's settings. The public functions
   // see to it.
   virtual int host_threads() const { return 0; }
+  // The device of a back end that has one of its own.
+  virtual Hardware hardware() const { return {}; }
   Profile& profile() { return profile_; }
+  // The place behind all that was issued so far; null from back ends that have done it when an operation returns.
+  virtual std::unique_ptr<Mark> mark() { return nullptr; }
+  // Waits for the device and completes the profile's entries.
+  const Profile::Entries& finish_profile();
+  void clear_profile();
 
   // ---- memory -------------------------------------------------------------------------------------------------
   // `host` is a host tensor; float data is converted to `type`, other types are copied as they are.
@@ -229,7 +240,18 @@ class Operations {
                                    std::int64_t rows, std::int64_t columns) = 0;
 
  private:
+  void count_kept_blocks(const char* operation, const BlockMask& mask, double flops_per_block);
+  void read_kept_blocks();
+
+  struct CountedBlocks {
+    Profile::Entry* entry;
+    double flops_per_block;
+  };
+
   Profile profile_;
+  // Number of blocks that each of the sparse attentions in counted_ kept: i32, in the back end's memory.
+  Tensor kept_blocks_;
+  std::vector<CountedBlocks> counted_;
 };
 
 }  // namespace flashvsr::ops

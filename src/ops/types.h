@@ -4,8 +4,10 @@
 #include "core/parameter.h"
 #include "core/tensor.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace flashvsr::ops {
@@ -122,6 +124,15 @@ struct KeyValueView {
   std::int64_t window_blocks = 0;   // S
 
   std::int64_t key_blocks() const { return static_cast<std::int64_t>(slots.size()) * window_blocks; }
+};
+
+// A device that is not the host.
+struct Hardware {
+  std::string name;            // "NVIDIA H200"; empty: there is none
+  std::string bus_address;     // PCI: "0000:19:00.0"
+  int compute_capability = 0;  // 90 stands for 9.0
+  int multiprocessors = 0;
+  std::size_t memory = 0;  // bytes
 };
 
 }  // namespace flashvsr::ops

@@ -120,10 +120,14 @@ TEST_F(Commands, InfoDescribesTheBuild) {
   EXPECT_EQ(unknown.error_lines(), 1) << unknown.err;
 }
 
-TEST_F(Commands, BenchMeasuresARandomModelOfAnySize) {
-  std::ofstream(path("tiny.json")) << R"({"dim": 128, "num_heads": 1, "ffn_dim": 128, "num_layers": 1, "text_dim": 16,
+constexpr const char* kTinyConfig =
+    R"({"dim": 128, "num_heads": 1, "ffn_dim": 128, "num_layers": 1, "text_dim": 16,
     "text_tokens": 4, "freq_dim": 32, "lq_hidden": [8, 16], "tc_channels": [8, 8, 8, 8], "variant": "v1.1"})";
-  const ProgramResult result = run({"bench", "--config", "tiny.json", "--size", "256x128", "--frames", "25", "--json"});
+
+TEST_F(Commands, BenchMeasuresARandomModelOfAnySize) {
+  std::ofstream(path("tiny.json")) << kTinyConfig;
+  const ProgramResult result =
+      run({"bench", "--config", "tiny.json", "--size", "256x128", "--frames", "25", "--json", "--device", "cpu"});
   ASSERT_EQ(result.status, 0) << result.err;
   const json report = json::parse(result.out);
   EXPECT_EQ(report["frames"], 25);
@@ -138,6 +142,38 @@ TEST_F(Commands, BenchMeasuresARandomModelOfAnySize) {
   const double expected = (9 * conv1 + 8 * (conv2 + linear)) / 25 * 1e-9;
   EXPECT_NEAR(report["networks"][0]["gflop_per_frame"].get<double>(), expected, 1e-6 * expected);
   EXPECT_GT(report["peak_process_bytes"], 0);
+  EXPECT_EQ(report["fps"], report["fps_min"]);
+  EXPECT_GT(report["steady_fps"], 0);
+
+  // Every operation is told, and belongs to one part and one network at most.
+  double all = 0, parts = 0;
+  bool attention = false;
+  for (const json& operation : report["operations"]) {
+    EXPECT_GT(operation["calls"], 0);
+    all += operation["ms_per_frame"].get<double>();
+    attention |= operation["operation"] == "sparse_attention" && operation["gflop_per_frame"] > 0;
+  }
+  for (const json& part : report["parts"]) parts += part["ms_per_frame"].get<double>();
+  EXPECT_NEAR(all, parts, 1e-9 * all);
+  EXPECT_NEAR(all, report["all_parts"]["ms_per_frame"].get<double>(), 1e-9 * all);
+  EXPECT_TRUE(attention);
+
+  ASSERT_EQ(report["stages"].size(), 10u);
+  EXPECT_EQ(report["stages"][9]["frames"], 20);
+  EXPECT_GT(report["stages"][9]["process_bytes"], 0);
+  // Only devices of a kind have a floor, and only NVIDIA's say what they draw.
+  EXPECT_FALSE(report.contains("floor_fps"));
+  EXPECT_FALSE(report.contains("watts_mean"));
+}
+
+TEST_F(Commands, BenchPrintsTheSameAsTables) {
+  std::ofstream(path("tiny.json")) << kTinyConfig;
+  const ProgramResult result = run({"bench", "--config", "tiny.json", "--size", "256x128", "--frames", "22", "--repeat",
+                                    "2", "--detail", "--device", "cpu"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  for (const char* expected : {"\nsparse attention ", "\nsum ", "\ndecoder conv2d ", "\nFPS  ", ", steady ", " to "}) {
+    EXPECT_NE(result.out.find(expected), std::string::npos) << expected << " in\n" << result.out;
+  }
 }
 
 }  // namespace

@@ -89,14 +89,53 @@ TEST(Operations, CountsWorkOnlyWhenAsked) {
   mask.mutable_data<std::uint8_t>()[3] = 0;
   operations.sparse_attention(q, plain_view(q, q, {}, 2), operations.block_mask(mask), 2);
 
-  const Profile::Entries& entries = operations.profile().entries();
+  const Profile::Entries& entries = operations.finish_profile();
   const Profile::Entry& linear = entries.at({"dit", "linear"});
   EXPECT_EQ(linear.calls, 2);
   EXPECT_EQ(linear.flops, 2 * 2 * 6 * 5 * 7);
+  EXPECT_EQ(linear.bytes, 2 * 4 * (6 * 5 + 5 * 7 + 6 * 7));
   EXPECT_GT(linear.seconds, 0);
   EXPECT_EQ(entries.at({"other", "conv2d"}).flops, 2 * 3 * 4 * 2 * 5 * 9);
   EXPECT_EQ(entries.at({"other", "upsample_conv2d"}).flops, 2 * (4 * 3 * 4) * 2 * 5 * 4);  // four of nine taps
   EXPECT_EQ(entries.at({"other", "sparse_attention"}).flops, 7.0 * 4 * 128 * 128 * 4);     // seven kept blocks
+  operations.clear_profile();
+  EXPECT_TRUE(operations.profile().entries().empty());
+}
+
+// A back end that works behind the host: its clock moves by a second with every mark.
+class SlowDevice final : public ReferenceOperations {
+ public:
+  SlowDevice() : ReferenceOperations({}) {}
+  std::unique_ptr<Mark> mark() override { return std::make_unique<SecondsMark>(now_++); }
+  void synchronize() override { ++waits; }
+
+  int waits = 0;
+
+ private:
+  struct SecondsMark final : Mark {
+    explicit SecondsMark(int value) : seconds(value) {}
+    double seconds_since(const Mark& earlier) const override {
+      return seconds - static_cast<const SecondsMark&>(earlier).seconds;
+    }
+    int seconds;
+  };
+  int now_ = 0;
+};
+
+TEST(Operations, TimesOfADeviceAreReadAtTheEnd) {
+  SlowDevice operations;
+  const Tensor x = operations.from_host(random_tensor({6, 5}, 1));
+  operations.profile().enabled = true;
+  // More than are kept outstanding.
+  constexpr int kCalls = 10000;
+  for (int i = 0; i < kCalls; ++i) operations.add(x, x);
+  const Profile::Entry& before = operations.profile().entries().at({"other", "add"});
+  EXPECT_EQ(before.calls, kCalls);
+  EXPECT_LT(before.seconds, kCalls);
+  const Profile::Entry& entry = operations.finish_profile().at({"other", "add"});
+  EXPECT_EQ(entry.seconds, kCalls);
+  EXPECT_EQ(entry.bytes, 3.0 * kCalls * 6 * 5 * 4);
+  EXPECT_EQ(operations.waits, 0);
 }
 
 TEST(Operations, ThreadsAreThoseOfTheBackEndAndRestored) {

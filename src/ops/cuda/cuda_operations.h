@@ -47,6 +47,8 @@ class CudaOperations : public Operations {
   std::size_t peak_memory() const override { return device_.activations().peak(); }
   std::size_t device_memory() const override { return device_.held_memory(); }
   std::size_t available_memory() const override { return device_.held_memory() + device_.free_memory(); }
+  Hardware hardware() const override;
+  std::unique_ptr<Mark> mark() override;
 
  protected:
   Tensor do_allocate(const Shape& shape, DType type) override;
