@@ -7,6 +7,8 @@
 
 #include <array>
 #include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
@@ -215,6 +217,18 @@ weights::ModelConfig nano_config() {
   config.tc_channels = {128, 128, 32, 16};
   config.local_range = 3;
   config.color_fix = "wavelet";
+  return config;
+}
+
+weights::ModelConfig read_config(const std::string& name) {
+  if (name == "published") return published_config();
+  if (name == "nano") return nano_config();
+  std::ifstream file(name);
+  if (!file) fail(ErrorCode::io, "{}: neither \"published\", \"nano\", nor a JSON file that can be opened", name);
+  const nlohmann::json object = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) fail(ErrorCode::format, "{}: is not a JSON object", name);
+  weights::ModelConfig config;
+  weights::update_from_json(config, object, name);
   return config;
 }
 

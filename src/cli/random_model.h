@@ -4,6 +4,7 @@
 #include "weights/model_files.h"
 
 #include <cstdint>
+#include <string>
 
 namespace flashvsr::cli {
 
@@ -11,6 +12,9 @@ namespace flashvsr::cli {
 weights::ModelConfig published_config();
 // The sizes of the built-in model.
 weights::ModelConfig nano_config();
+
+// "published", "nano", or a JSON file of sizes, which may leave some out.
+weights::ModelConfig read_config(const std::string& name);
 
 // All tensors that `config` asks for, bf16, normally distributed enough to keep activations in range (deviation
 // 1/sqrt(fan in)). With vae_dim > 0 also the Wan VAE. The same seed gives the same weights.
