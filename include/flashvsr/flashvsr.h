@@ -149,6 +149,17 @@ typedef struct flashvsr_model_info {
   int local_range, kv_chunks, scale;
 } flashvsr_model_info;
 
+/* What a stream takes in all, in bytes: of the device's memory, or of the machine's where the CPU computes. Planned
+   when the stream is opened, which fails with FLASHVSR_ERROR_OUT_OF_MEMORY where it does not fit. */
+typedef struct flashvsr_memory {
+  size_t struct_size;
+  uint64_t needed;    /* the sum of the following; the weights are the model's, whose streams share them */
+  uint64_t available; /* what there was for all of it */
+  uint64_t weights, kv_cache;
+  uint64_t state;   /* what the stream remembers besides the KV cache, and constants of the model */
+  uint64_t working; /* while a chunk is computed */
+} flashvsr_memory;
+
 FLASHVSR_API const char* flashvsr_version(void); /* "0.1.0" */
 /* One line: what, why, what to do. Never NULL. Valid until the thread's next call. */
 FLASHVSR_API const char* flashvsr_last_error(void);
@@ -173,6 +184,8 @@ FLASHVSR_API flashvsr_status flashvsr_stream_open(flashvsr_model* model, const f
                                                   flashvsr_stream** stream);
 /* Output size in pixels. */
 FLASHVSR_API flashvsr_status flashvsr_stream_get_size(const flashvsr_stream* stream, int* width, int* height);
+/* Set memory->struct_size to sizeof(flashvsr_memory) first. */
+FLASHVSR_API flashvsr_status flashvsr_stream_get_memory(const flashvsr_stream* stream, flashvsr_memory* memory);
 /* Takes one frame (copied), `stride` bytes from row to row (at least 3 x width). The frame that completes a chunk runs
    it: on the CPU that call takes as long as the chunk, on a device it returns while the device works. FLASHVSR_AGAIN:
    nothing taken, receive first (a chunk is not run while finished frames wait: at most 29 ever do, and 40 after a

@@ -86,6 +86,14 @@ class Stream {
   int height() const { return height_; }
   std::size_t frame_bytes() const { return static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_) * 3; }
 
+  // What the stream takes, as planned when it was opened.
+  flashvsr_memory memory() const {
+    flashvsr_memory memory{};
+    memory.struct_size = sizeof memory;
+    check(flashvsr_stream_get_memory(handle_.get(), &memory));
+    return memory;
+  }
+
   // `stride` in bytes; 0: rows lie side by side. OK, or AGAIN: receive first.
   flashvsr_status send(const std::uint8_t* rgb, std::ptrdiff_t stride = 0) {
     return check(flashvsr_stream_send(handle_.get(), rgb, stride != 0 ? stride : std::ptrdiff_t{3} * input_width_));

@@ -1,11 +1,19 @@
+#include "cli/backend_options.h"
 #include "cli/build_info.h"
 #include "cli/commands.h"
+#include "cli/memory_report.h"
+#include "cli/output_size.h"
+#include "cli/random_model.h"
 #include "core/error.h"
+#include "ops/cuda_loader.h"
 #include "stream/model_search.h"
+#include "stream/stream.h"
 #include "weights/model_files.h"
+#include "weights/unfilled_model.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -18,8 +26,10 @@ namespace {
 using nlohmann::ordered_json;
 
 struct InfoOptions {
-  std::string model, variant;
-  bool json = false;
+  std::string model, variant, config, plan_size;
+  bool json = false, full_decoder = false;
+  std::int64_t kv_chunks = 0;
+  BackendOptions backend;
 };
 
 std::int64_t count_parameters(const WeightMap& weights) {
@@ -57,6 +67,57 @@ ordered_json describe_model(const InfoOptions& options) {
             {"local_range", config.local_range},
             {"local_window", config.local_window},
             {"kv_chunks", config.kv_ratio}}}};
+}
+
+// Frames of that size out of the model's scale, with its recommended settings.
+stream::StreamSettings planned_settings(const InfoOptions& options, const weights::ModelConfig& config) {
+  const Size size = *parse_size(options.plan_size);
+  stream::StreamSettings settings;
+  settings.output_width = size.width;
+  settings.output_height = size.height;
+  settings.input_width = std::max<std::int64_t>(size.width / config.scale, 1);
+  settings.input_height = std::max<std::int64_t>(size.height / config.scale, 1);
+  settings.full_decoder = options.full_decoder;
+  settings.color_fix = stream::parse_color_fix(config.color_fix);
+  settings.sparse_ratio = config.sparse_ratio;
+  settings.local_range = config.local_range;
+  settings.local_window = stream::parse_local_window(config.local_window);
+  settings.kv_chunks = options.kv_chunks > 0 ? options.kv_chunks : config.kv_ratio;
+  return settings;
+}
+
+ordered_json plan(const InfoOptions& options) {
+  const weights::ModelFiles files =
+      options.config.empty()
+          ? weights::load_model(stream::find_model(options.model.empty() ? stream::kBuiltInModel : options.model),
+                                weights::parse_variant(options.variant))
+          : weights::unfilled_model(read_config(options.config));
+  const stream::StreamSettings settings = planned_settings(options, files.config);
+  const ops::BackendSettings backend = options.backend.settings();
+  std::unique_ptr<ops::Operations> operations;
+  ops::PlanningSettings planning;
+  // A device that is not here can be planned for all the same.
+  if (backend.device == ops::Device::cuda && !ops::cuda_unavailable_reason().empty()) {
+    if (backend.precision == ops::Precision::f32) planning.compute = planning.residual = DType::f32;
+  } else {
+    operations = ops::make_backend(backend);
+    planning = stream::planning_settings(*operations);
+  }
+  stream::MemoryPlan plan = stream::plan_memory(files, settings, planning);
+  if (operations) plan.available = operations->available_memory();
+  ordered_json report = describe(plan);
+  report["model"] = files.config.name;
+  report["device"] = operations ? operations->name() : "cuda";
+  report["precision"] = planning.compute == DType::bf16 ? "bf16" : "f32";
+  report["width"] = settings.output_width;
+  report["height"] = settings.output_height;
+  return report;
+}
+
+void print_plan(const ordered_json& plan) {
+  fmt::print("{}x{}, {}, on {} in {}:\n", plan["width"].get<int>(), plan["height"].get<int>(),
+             plan["model"].get<std::string>(), plan["device"].get<std::string>(), plan["precision"].get<std::string>());
+  print_memory(plan);
 }
 
 void print_model(const ordered_json& model) {
@@ -107,6 +168,15 @@ void print_all(const ordered_json& report) {
 }
 
 int info(const InfoOptions& options) {
+  if (!options.plan_size.empty()) {
+    const ordered_json report = plan(options);
+    if (options.json) {
+      fmt::print("{}\n", report.dump(2));
+    } else {
+      print_plan(report);
+    }
+    return kSuccess;
+  }
   ordered_json report = build_information();
   report["models"] = ordered_json::array();
   for (const std::filesystem::path& path : stream::installed_models()) report["models"].push_back(path.string());
@@ -124,9 +194,26 @@ int info(const InfoOptions& options) {
 Command add_info_command(CLI::App& program) {
   auto options = std::make_shared<InfoOptions>();
   CLI::App* command = program.add_subcommand("info", "Say what this build and machine can do, and what a model is");
-  command->add_option("model", options->model, "Name of an installed model, packed file or folder");
+  auto* model =
+      command->add_option("model,--model", options->model, "Name of an installed model, packed file or folder");
   command->add_option("--variant", options->variant, "Which published model a folder holds; packed files say it")
       ->check(CLI::IsMember({"v1", "v1.1"}));
+  auto* plan =
+      command
+          ->add_option("--plan", options->plan_size,
+                       "Instead: how much memory an output of this size, WIDTHxHEIGHT, needs with the model (the "
+                       "built-in one) and its recommended settings")
+          ->check(CLI::Validator([](const std::string& text) { return parse_size(text) ? "" : "must be WIDTHxHEIGHT"; },
+                                 "WxH", "size"));
+  command->add_option("--config", options->config, "Plan a model of these sizes: published, nano, or a JSON file")
+      ->excludes(model)
+      ->needs(plan);
+  command->add_option("--kv-chunks", options->kv_chunks, "Plan with this many chunks in the KV cache")
+      ->check(CLI::Range(1, 1024))
+      ->needs(plan);
+  command->add_flag("--full-decoder", options->full_decoder, "Plan with the Wan VAE instead of the tiny decoder")
+      ->needs(plan);
+  add_backend_options(*command, options->backend, {"auto", "f32", "bf16"});
   command->add_flag("--json", options->json, "As JSON");
   return {command, [options] { return info(*options); }};
 }

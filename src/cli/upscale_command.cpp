@@ -54,7 +54,7 @@ flashvsr_stream_settings complete(flashvsr_stream_settings settings, const Outpu
 }
 
 void announce(Reporter& reporter, const media::VideoInfo& info, const media::SinkInfo& output, const OutputPlan& plan,
-              const flashvsr_model_info& model) {
+              const flashvsr_model_info& model, const flashvsr_memory& memory) {
   const ordered_json details{{"input", info.path},
                              {"input_width", info.width},
                              {"input_height", info.height},
@@ -68,10 +68,13 @@ void announce(Reporter& reporter, const media::VideoInfo& info, const media::Sin
                              {"model", model.name},
                              {"variant", model.variant},
                              {"device", model.device},
-                             {"precision", model.precision}};
-  const std::string text =
-      fmt::format("{} {}x{} -> {} {}x{}, model {} ({}) on {} in {}", info.path, info.width, info.height, output.path,
-                  plan.output.width, plan.output.height, model.name, model.variant, model.device, model.precision);
+                             {"precision", model.precision},
+                             {"memory_bytes", memory.needed},
+                             {"memory_available_bytes", memory.available}};
+  const std::string text = fmt::format(
+      "{} {}x{} -> {} {}x{}, model {} ({}) on {} in {}, with {:.1f} of {:.1f} GB of memory", info.path, info.width,
+      info.height, output.path, plan.output.width, plan.output.height, model.name, model.variant, model.device,
+      model.precision, static_cast<double>(memory.needed) / 1e9, static_cast<double>(memory.available) / 1e9);
   reporter.start(details, text, info.frames_estimated);
 }
 
@@ -104,7 +107,7 @@ void upscale(const UpscaleOptions& options, Reporter& reporter) {
   for (const std::string& text : source->take_notes()) note(text);
   for (const std::string& text : sink->take_notes()) note(text);
   const std::string path = sink->info().path;
-  announce(reporter, info, sink->info(), plan, model_info);
+  announce(reporter, info, sink->info(), plan, model_info, stream.memory());
   conclude(reporter, run_pipeline(*source, *sink, stream, plan, progress.cancel, note), path);
 }
 

@@ -23,7 +23,7 @@ class TinyDecoder {
 
   // What the last stage may take for its features at the output's resolution: larger frames are computed in slices of
   // rows.
-  static constexpr std::size_t kSliceBytes = std::size_t{1} << 30;
+  static constexpr std::size_t kSliceBytes = std::size_t{512} << 20;
 
   TinyDecoder(ops::Operations& operations, const weights::ModelFiles& files, std::size_t slice_bytes = kSliceBytes);
 

@@ -418,6 +418,22 @@ flashvsr_status flashvsr_stream_get_size(const flashvsr_stream* stream, int* wid
   });
 }
 
+flashvsr_status flashvsr_stream_get_memory(const flashvsr_stream* stream, flashvsr_memory* memory) {
+  return guarded([&] {
+    require_pointer(stream, "stream");
+    require_pointer(memory, "memory");
+    check_struct(*memory, "flashvsr_memory", "set it to sizeof(flashvsr_memory)");
+    const stream::MemoryPlan& plan = *stream->stream->memory_plan();
+    memory->needed = plan.total;
+    memory->available = plan.available;
+    memory->weights = plan.weights;
+    memory->kv_cache = plan.kv_cache;
+    memory->state = plan.constants + plan.waiting_frames + plan.memories;
+    memory->working = plan.largest_working() + plan.gaps;
+    return FLASHVSR_OK;
+  });
+}
+
 flashvsr_status flashvsr_stream_send(flashvsr_stream* stream, const uint8_t* rgb, ptrdiff_t stride) {
   return guarded([&] {
     require_pointer(stream, "stream");

@@ -1,9 +1,8 @@
 #include "stream/stream.h"
 
 #include "stream/fingerprint.h"
+#include "stream/memory_plan.h"
 #include "stream/state_io.h"
-
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,7 +13,6 @@ namespace {
 
 constexpr std::int64_t kPaddedTo = 128;  // one attention block
 constexpr std::int64_t kLatentSide = 8, kLatentChannels = 16;
-constexpr std::int64_t kTokenPixels = 256;
 constexpr std::int64_t kMostSide = 65536, kMostRange = 65536, kMostChunks = 1024;
 // The frame that sparse_ratio is defined for (the published demonstration's).
 constexpr double kReferencePixels = 768.0 * 1280.0;
@@ -78,7 +76,7 @@ Stream::Stream(const Networks& networks, StreamSettings settings)
       padded_width_(padded(settings_.output_width)),
       padded_height_(padded(settings_.output_height)) {
   check_settings();
-  check_memory();
+  plan_ = check_memory();
   attention_.locality = {settings_.local_range, settings_.local_window};
   attention_.selection.all_allowed = settings_.all_allowed_blocks;
   attention_.selection.topk_ratio = settings_.topk_ratio.value_or(settings_.sparse_ratio * kReferencePixels /
@@ -118,27 +116,16 @@ void Stream::check_settings() const {
   }
 }
 
-// Refuses what cannot fit rather than let the system end the process in the middle of a video. Counts only what is
-// alive at the same time for certain: waiting frames, the KV cache, two hidden states of chunk 0.
-void Stream::check_memory() const {
-  if (!ops_.name().starts_with("cpu")) return;
-  const weights::ModelConfig& config = networks_.files.config;
-  const auto dim = static_cast<double>(config.dim), element = static_cast<double>(size_of(ops_.compute_type()));
-  const double pixels = static_cast<double>(padded_width_) * static_cast<double>(padded_height_);
-  const double latent_tokens = pixels / kTokenPixels;
-  const Chunk first = chunk_at(0);
-  const double windows = static_cast<double>(std::max(first.latents / ops::kWindowLatents, settings_.kv_chunks + 1));
-  const double frames = pixels * 3 * static_cast<double>(kFirstChunkFrames);
-  const double cache =
-      2 * static_cast<double>(config.layers) * windows * ops::kWindowLatents * latent_tokens * dim * element;
-  const double hidden = 2 * static_cast<double>(first.latents) * latent_tokens * dim * element;
-  const double needed = frames + cache + hidden;
-  const double available = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (needed > available) {
-    fail(ErrorCode::out_of_memory,
-         "an output of {}x{} needs more than {:.1f} GB of memory, this machine has {:.1f} GB: choose a smaller output",
-         settings_.output_width, settings_.output_height, needed / 1e9, available / 1e9);
-  }
+// Refuses what cannot fit rather than let the system end the process in the middle of a video.
+std::optional<MemoryPlan> Stream::check_memory() const {
+  const std::size_t available = ops_.available_memory();
+  if (available == ops::kUnboundedMemory) return std::nullopt;
+  MemoryPlan plan = plan_memory(networks_.files, settings_, planning_settings(ops_));
+  // Constants of the model are there already; what else is in use belongs to other streams.
+  const std::size_t in_use = ops_.memory_in_use(), others = in_use > plan.constants ? in_use - plan.constants : 0;
+  plan.available = available > others ? available - others : 0;
+  require_memory(plan, settings_);
+  return plan;
 }
 
 void Stream::require_usable() const {
@@ -149,18 +136,37 @@ void Stream::require_usable() const {
 
 // -------------------------------------------------------------------------------------------------- frames in and out
 
-bool Stream::send(const std::uint8_t* rgb, std::ptrdiff_t stride) {
+bool Stream::must_wait() const {
   require_usable();
   if (state_.drained) {
     fail(ErrorCode::invalid_argument, "the stream was drained: reset it before sending frames of a new video");
   }
-  check_image(rgb, stride, settings_.input_width);
-  const bool completes_chunk = state_.frames_scheduled + 1 == chunk_at(state_.chunk).frames_needed;
-  if (completes_chunk && must_receive()) return false;
-  state_.pending.push_back(prepare(rgb, stride));
+  return state_.frames_scheduled + 1 == chunk_at(state_.chunk).frames_needed && must_receive();
+}
+
+bool Stream::send(const std::uint8_t* rgb, std::ptrdiff_t stride) {
+  const bool waits = must_wait();
+  const std::int64_t width = settings_.input_width, height = settings_.input_height;
+  check_image(rgb, stride, width);
+  if (waits) return false;
+  const Tensor host = allocate_host({1, height, width, 3}, DType::u8);
+  copy_rows(host.mutable_data<std::uint8_t>(), width * 3, rgb, stride, width, height);
+  Tensor frame;
+  {
+    const ops::ProfilePart part(ops_, kProfilePart);
+    frame = ops_.from_host(host);
+  }
+  return send(frame);
+}
+
+bool Stream::send(const Tensor& frame) {
+  if (must_wait()) return false;
+  require(frame.dtype() == DType::u8 && frame.shape() == Shape{1, settings_.input_height, settings_.input_width, 3},
+          "a frame of {}", frame.shape().to_string());
+  state_.pending.push_back(prepare(frame));
   ++state_.frames_received;
   ++state_.frames_scheduled;
-  if (completes_chunk) run_chunk();
+  if (state_.frames_scheduled == chunk_at(state_.chunk).frames_needed) run_chunk();
   return true;
 }
 
@@ -209,19 +215,17 @@ void Stream::reset() {
 }
 
 // LR frame -> output size -> multiples of 128: [1, H, W, 3] u8.
-Tensor Stream::prepare(const std::uint8_t* rgb, std::ptrdiff_t stride) const {
+Tensor Stream::prepare(const Tensor& frame) const {
   const ops::ProfilePart part(ops_, kProfilePart);
   const StreamSettings& s = settings_;
-  const Tensor host = allocate_host({1, s.input_height, s.input_width, 3}, DType::u8);
-  copy_rows(host.mutable_data<std::uint8_t>(), s.input_width * 3, rgb, stride, s.input_width, s.input_height);
-  Tensor frame = ops_.from_host(host);
+  Tensor result = frame;
   if (s.input_width != s.output_width || s.input_height != s.output_height) {
-    frame = ops_.resize_bicubic(frame, s.output_height, s.output_width);
+    result = ops_.resize_bicubic(result, s.output_height, s.output_width);
   }
   if (padded_width_ != s.output_width || padded_height_ != s.output_height) {
-    frame = ops_.pad_edge(frame, padded_height_, padded_width_);
+    result = ops_.pad_edge(result, padded_height_, padded_width_);
   }
-  return frame;
+  return result;
 }
 
 const Tensor& Stream::pending_frame(std::int64_t frame) const {

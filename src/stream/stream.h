@@ -7,6 +7,7 @@
 #include "models/tiny_decoder.h"
 #include "models/wan_vae.h"
 #include "ops/operations.h"
+#include "stream/memory_plan.h"
 #include "stream/schedule.h"
 #include "weights/model_files.h"
 
@@ -106,10 +107,12 @@ enum class Received : std::uint8_t { frame, again, end };
 class Stream {
  public:
   // `networks` must outlive the stream. Throws Error(invalid_argument) for settings out of range, Error(unsupported)
-  // if the model lacks the decoder, Error(out_of_memory) if the machine cannot possibly hold the stream.
+  // if the model lacks the decoder, Error(out_of_memory) if the back end cannot hold the stream (memory_plan.h).
   Stream(const Networks& networks, StreamSettings settings);
 
   const StreamSettings& settings() const { return settings_; }
+  // What was planned when the stream was made; nothing on back ends without bounds.
+  const std::optional<MemoryPlan>& memory_plan() const { return plan_; }
   // Size of the frame that the networks see: the output, padded to multiples of 128.
   std::int64_t padded_width() const { return padded_width_; }
   std::int64_t padded_height() const { return padded_height_; }
@@ -118,6 +121,8 @@ class Stream {
   // completes one (a device back end goes on working on it afterwards); but while finished frames, or those of the
   // chunk before the last one, wait, such a frame is refused: false, and nothing has changed.
   bool send(const std::uint8_t* rgb, std::ptrdiff_t stride);
+  // The same with a frame that the back end has: [1, input_height, input_width, 3] u8.
+  bool send(const Tensor& frame);
   // No more frames will come: runs the remaining chunks over repeats of the last frame.
   void drain();
   // Gives the next finished frame [output_height][output_width][3]. While the device works on it: `again` as long as
@@ -143,12 +148,14 @@ class Stream {
 
  private:
   void check_settings() const;
-  void check_memory() const;
+  std::optional<MemoryPlan> check_memory() const;
   void require_usable() const;
+  // Whether the next frame completes a chunk that must not be run yet. Throws if no frame can be taken at all.
+  bool must_wait() const;
   std::uint64_t fingerprint() const;
   const models::DiT& dit() const { return own_dit_ ? *own_dit_ : networks_.dit; }
 
-  Tensor prepare(const std::uint8_t* rgb, std::ptrdiff_t stride) const;
+  Tensor prepare(const Tensor& frame) const;
   const Tensor& pending_frame(std::int64_t frame) const;
   Tensor pending_frames(const FrameRange& range) const;
   bool must_receive() const;
@@ -162,6 +169,7 @@ class Stream {
   ops::Operations& ops_;
   StreamSettings settings_;
   std::int64_t padded_width_ = 0, padded_height_ = 0;
+  std::optional<MemoryPlan> plan_;
   models::AttentionSettings attention_;
   std::optional<models::DiT> own_dit_;
   StreamHooks hooks_;

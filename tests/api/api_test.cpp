@@ -214,6 +214,20 @@ TEST(Api, RoundsTheOutputSize) {
   EXPECT_EQ(size_of(), std::pair(100, 7));
 }
 
+TEST(Api, PlansMemory) {
+  flashvsr_stream* stream = open_stream(stream_settings());
+  flashvsr_memory memory{};
+  EXPECT_EQ(flashvsr_stream_get_memory(stream, &memory), FLASHVSR_ERROR_INVALID_ARGUMENT);
+  memory.struct_size = sizeof memory;
+  EXPECT_EQ(flashvsr_stream_get_memory(nullptr, &memory), FLASHVSR_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(flashvsr_stream_get_memory(stream, nullptr), FLASHVSR_ERROR_INVALID_ARGUMENT);
+  ASSERT_EQ(flashvsr_stream_get_memory(stream, &memory), FLASHVSR_OK);
+  EXPECT_EQ(memory.needed, memory.weights + memory.kv_cache + memory.state + memory.working);
+  EXPECT_GT(memory.kv_cache, 0U);
+  EXPECT_LE(memory.needed, memory.available);
+  flashvsr_stream_close(stream);
+}
+
 TEST(Api, RefusesNullAndWrongFrames) {
   flashvsr_stream* stream = open_stream(stream_settings());
   Frame frame(kOutputBytes);

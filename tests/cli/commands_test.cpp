@@ -120,6 +120,33 @@ TEST_F(Commands, InfoDescribesTheBuild) {
   EXPECT_EQ(unknown.error_lines(), 1) << unknown.err;
 }
 
+// The published model at sizes whose memory on a device is to stay below these amounts.
+TEST_F(Commands, InfoPlansMemory) {
+  struct Case {
+    const char* size;
+    double gibibytes;
+  };
+  for (const Case& c : {Case{"1408x768", 9}, Case{"2560x1536", 24}, Case{"3840x2176", 45}}) {
+    const ProgramResult result =
+        run({"info", "--plan", c.size, "--config", "published", "--device", "cuda", "--precision", "bf16", "--json"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    const json plan = json::parse(result.out);
+    EXPECT_LE(plan["total"].get<double>() / (1 << 30), c.gibibytes) << c.size;
+    // 91 windows of keys and values in bf16 and of block means in f32.
+    const double tokens = plan["width"].get<double>() * plan["height"].get<double>() / 128;
+    EXPECT_EQ(plan["kv_cache"].get<double>(), 91 * tokens * 1536 * (2 * 2 + 4.0 / 128));
+    EXPECT_EQ(plan["model"], "published sizes, random weights");
+    EXPECT_TRUE(plan["working"].contains("decoder"));
+  }
+  const ProgramResult table = run({"info", "--plan", "256x256", "--device", "cpu", "--kv-chunks", "2"});
+  EXPECT_EQ(table.status, 0) << table.err;
+  EXPECT_NE(table.out.find("KV cache"), std::string::npos) << table.out;
+  EXPECT_EQ(run({"info", "nano", "--plan", "256x256"}).status, 0);
+  EXPECT_EQ(run({"info", "--plan", "wide"}).status, 2);
+  EXPECT_EQ(run({"info", "--config", "published"}).status, 2);
+  EXPECT_EQ(run({"info", "--plan", "256x256", "--full-decoder"}).status, 1);
+}
+
 constexpr const char* kTinyConfig =
     R"({"dim": 128, "num_heads": 1, "ffn_dim": 128, "num_layers": 1, "text_dim": 16,
     "text_tokens": 4, "freq_dim": 32, "lq_hidden": [8, 16], "tc_channels": [8, 8, 8, 8], "variant": "v1.1"})";

@@ -96,30 +96,13 @@ std::shared_ptr<Storage> MemoryPool::allocate(std::size_t bytes) {
   }
 }
 
-// Best fit: the smallest free range that is large enough, of equal ones the lowest.
 std::size_t MemoryPool::take(std::size_t bytes) {
   const std::scoped_lock lock(mutex_);
-  auto best = free_ranges_.end();
-  for (auto range = free_ranges_.begin(); range != free_ranges_.end(); ++range) {
-    if (range->second >= bytes && (best == free_ranges_.end() || range->second < best->second)) best = range;
-  }
-  std::size_t offset = end_;
-  if (best != free_ranges_.end()) {
-    offset = best->first;
-    const std::size_t rest = best->second - bytes;
-    free_ranges_.erase(best);
-    if (rest > 0) free_ranges_.emplace(offset + bytes, rest);
-  } else {
-    // A free range at the end is extended.
-    if (!free_ranges_.empty()) {
-      const auto last = std::prev(free_ranges_.end());
-      if (last->first + last->second == end_) offset = last->first;
-    }
-    if (bytes > reserved_ - offset) fail_allocation(bytes, in_use_);
-    grow_to(offset + bytes);
-    if (offset != end_) free_ranges_.erase(offset);
-    end_ = offset + bytes;
-  }
+  const std::size_t offset = ranges_.take(bytes, [this, bytes](std::size_t end) {
+    // `end` may have wrapped around.
+    if (bytes > reserved_ || end > reserved_) fail_allocation(bytes, in_use_);
+    grow_to(end);
+  });
   ASAN_UNPOISON_MEMORY_REGION(base_ + offset, bytes);
   count_allocation(bytes);
   return offset;
@@ -128,7 +111,8 @@ std::size_t MemoryPool::take(std::size_t bytes) {
 void MemoryPool::grow_to(std::size_t end) {
   if (end <= usable_) return;
   const std::size_t target = std::min(round_up(end, kGrowth), reserved_);
-  if (mprotect(base_ + usable_, target - usable_, PROT_READ | PROT_WRITE) != 0) fail_allocation(end - end_, in_use_);
+  if (mprotect(base_ + usable_, target - usable_, PROT_READ | PROT_WRITE) != 0)
+    fail_allocation(end - ranges_.end(), in_use_);
   // Fewer page faults and TLB misses; where the system does not offer it, nothing is lost.
   madvise(base_ + usable_, target - usable_, MADV_HUGEPAGE);
   ASAN_POISON_MEMORY_REGION(base_ + usable_, target - usable_);
@@ -138,22 +122,8 @@ void MemoryPool::grow_to(std::size_t end) {
 void MemoryPool::give_back(std::size_t offset, std::size_t bytes) {
   const std::scoped_lock lock(mutex_);
   ASAN_POISON_MEMORY_REGION(base_ + offset, bytes);
-  const std::size_t released = bytes;
-  auto next = free_ranges_.lower_bound(offset);
-  if (next != free_ranges_.end() && next->first == offset + bytes) {
-    bytes += next->second;
-    next = free_ranges_.erase(next);
-  }
-  if (next != free_ranges_.begin()) {
-    const auto previous = std::prev(next);
-    if (previous->first + previous->second == offset) {
-      offset = previous->first;
-      bytes += previous->second;
-      free_ranges_.erase(previous);
-    }
-  }
-  free_ranges_.emplace(offset, bytes);
-  count_release(released);
+  ranges_.give_back(offset, bytes);
+  count_release(bytes);
 }
 
 void MemoryPool::count_allocation(std::size_t bytes) {
@@ -161,7 +131,7 @@ void MemoryPool::count_allocation(std::size_t bytes) {
   peak_ = std::max(peak_, in_use_);
   recent_peak_ = std::max(recent_peak_, in_use_);
   if (++recent_allocations_ < kTrimInterval) return;
-  if (recent_peak_ < end_ / 2) trim_locked();
+  if (recent_peak_ < ranges_.end() / 2) trim_locked();
   recent_peak_ = in_use_;
   recent_allocations_ = 0;
 }
@@ -173,15 +143,11 @@ void MemoryPool::count_release(std::size_t bytes) {
 
 void MemoryPool::trim_locked() {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  for (const auto& [offset, bytes] : free_ranges_) {
+  for (const auto& [offset, bytes] : ranges_.free_ranges()) {
     const std::size_t begin = round_up(offset, page), end = (offset + bytes) / page * page;
     if (begin < end) madvise(base_ + begin, end - begin, MADV_DONTNEED);
   }
-  if (free_ranges_.empty()) return;
-  const auto last = std::prev(free_ranges_.end());
-  if (last->first + last->second != end_) return;
-  end_ = last->first;
-  free_ranges_.erase(last);
+  ranges_.trim();
 }
 
 void MemoryPool::trim() {
@@ -201,7 +167,7 @@ std::size_t MemoryPool::peak() const {
 
 std::size_t MemoryPool::held() const {
   const std::scoped_lock lock(mutex_);
-  return end_;
+  return ranges_.end();
 }
 
 }  // namespace flashvsr::ops

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "ops/range_allocator.h"
 
 #include <cstddef>
-#include <map>
 #include <memory>
 #include <mutex>
 
@@ -48,9 +48,8 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
   mutable std::mutex mutex_;
   std::byte* base_;
   std::size_t reserved_;
-  std::size_t usable_ = 0;                          // [0, usable_) may be read and written
-  std::size_t end_ = 0;                             // [0, end_) is in use or in free_ranges_
-  std::map<std::size_t, std::size_t> free_ranges_;  // offset -> bytes; no two of them touch
+  std::size_t usable_ = 0;  // [0, usable_) may be read and written
+  RangeAllocator ranges_;
   std::size_t in_use_ = 0, peak_ = 0;
   // Since trimming was last considered.
   std::size_t recent_peak_ = 0, recent_allocations_ = 0;

@@ -110,34 +110,10 @@ DevicePool::~DevicePool() {
 std::shared_ptr<Storage> DevicePool::allocate(std::size_t bytes) {
   const std::size_t taken = std::max(rounded_up(bytes, kAlignment), kAlignment);
   const std::scoped_lock lock(mutex_);
-  const std::size_t offset = take(taken);
+  const std::size_t offset = ranges_.take(taken, [this](std::size_t end) { grow_to(end); });
   in_use_ += taken;
   peak_ = std::max(peak_, in_use_);
   return std::make_shared<Block>(shared_from_this(), offset, bytes, taken);
-}
-
-// The smallest free range that is large enough, so that large ones stay whole; else new memory at the end.
-std::size_t DevicePool::take(std::size_t bytes) {
-  auto best = free_ranges_.end();
-  for (auto range = free_ranges_.begin(); range != free_ranges_.end(); ++range) {
-    if (range->second >= bytes && (best == free_ranges_.end() || range->second < best->second)) best = range;
-  }
-  if (best != free_ranges_.end()) {
-    const auto [offset, size] = *best;
-    free_ranges_.erase(best);
-    if (size > bytes) free_ranges_.emplace(offset + bytes, size - bytes);
-    return offset;
-  }
-  // The last range may be free, but too small.
-  std::size_t offset = end_;
-  if (!free_ranges_.empty()) {
-    const auto last = std::prev(free_ranges_.end());
-    if (last->first + last->second == end_) offset = last->first;
-  }
-  grow_to(offset + bytes);
-  if (offset != end_) free_ranges_.erase(offset);
-  end_ = offset + bytes;
-  return offset;
 }
 
 void DevicePool::grow_to(std::size_t end) {
@@ -175,18 +151,7 @@ void DevicePool::grow_to(std::size_t end) {
 void DevicePool::give_back(std::size_t offset, std::size_t bytes) {
   const std::scoped_lock lock(mutex_);
   in_use_ -= bytes;
-  auto range = free_ranges_.emplace(offset, bytes).first;
-  if (const auto next = std::next(range); next != free_ranges_.end() && offset + bytes == next->first) {
-    range->second += next->second;
-    free_ranges_.erase(next);
-  }
-  if (range != free_ranges_.begin()) {
-    const auto previous = std::prev(range);
-    if (previous->first + previous->second == offset) {
-      previous->second += range->second;
-      free_ranges_.erase(range);
-    }
-  }
+  ranges_.give_back(offset, bytes);
 }
 
 std::size_t DevicePool::in_use() const {

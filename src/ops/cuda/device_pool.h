@@ -2,9 +2,9 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "ops/range_allocator.h"
 
 #include <cstddef>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -12,8 +12,8 @@
 namespace flashvsr::cuda {
 
 // One reserved range of device addresses, backed by memory from its start as far as it was ever needed; tensors are cut
-// from it. Freed ranges merge with their neighbours and are used again, so that a stream asks the driver for memory only
-// until its first chunks are done. Every tensor keeps its pool alive, and may be freed on any thread.
+// from it. Freed ranges merge with their neighbours and are used again, so that a stream asks the driver for memory
+// only until its first chunks are done. Every tensor keeps its pool alive, and may be freed on any thread.
 class DevicePool : public std::enable_shared_from_this<DevicePool> {
  public:
   // Throws Error(device) if the driver cannot map memory.
@@ -36,7 +36,6 @@ class DevicePool : public std::enable_shared_from_this<DevicePool> {
   struct Driver;
 
   DevicePool(int device, const Driver& driver, std::size_t granularity, std::size_t reserved, unsigned long long base);
-  std::size_t take(std::size_t bytes);
   void give_back(std::size_t offset, std::size_t bytes);
   void grow_to(std::size_t end);
 
@@ -50,9 +49,8 @@ class DevicePool : public std::enable_shared_from_this<DevicePool> {
     std::size_t offset, bytes;
   };
   std::vector<Mapping> mappings_;
-  std::size_t mapped_ = 0;                          // [0, mapped_) has memory
-  std::size_t end_ = 0;                             // [0, end_) is in use or in free_ranges_
-  std::map<std::size_t, std::size_t> free_ranges_;  // offset -> bytes; no two of them touch
+  std::size_t mapped_ = 0;  // [0, mapped_) has memory
+  ops::RangeAllocator ranges_;
   std::size_t in_use_ = 0, peak_ = 0;
 };
 

@@ -1,0 +1,45 @@
+// How much memory a stream needs, before any work starts.
+#pragma once
+
+#include "ops/operations.h"
+#include "ops/planning_operations.h"
+#include "weights/model_files.h"
+
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace flashvsr::stream {
+
+struct StreamSettings;
+
+// Bytes. Each amount is its largest at any time of a stream.
+struct MemoryPlan {
+  std::size_t weights = 0;    // in the forms that products take, and libraries' work space
+  std::size_t constants = 0;  // modulation, gates, keys and values of the prompt
+  std::size_t kv_cache = 0;
+  std::size_t waiting_frames = 0;  // LR frames that chunks still need
+  std::size_t memories = 0;        // what projector and decoder remember
+  // Of each network, what it needs besides: not at the same time. In the order in which they run.
+  std::vector<std::pair<std::string, std::size_t>> working;
+  std::size_t gaps = 0;  // between tensors
+  std::size_t total = 0;
+  std::size_t available = ops::kUnboundedMemory;  // to all of it
+
+  std::size_t largest_working() const;
+};
+
+// Runs the first chunks of a stream on a back end that computes nothing. Throws what Stream's constructor throws for
+// the settings.
+MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& settings,
+                       const ops::PlanningSettings& planning);
+
+// How the memory of `operations` has to be planned.
+ops::PlanningSettings planning_settings(const ops::Operations& operations);
+
+// Throws Error(out_of_memory), which names what is needed, what is there and what to do, if the plan needs more than is
+// available.
+void require_memory(const MemoryPlan& plan, const StreamSettings& settings);
+
+}  // namespace flashvsr::stream
