@@ -18,7 +18,7 @@ void append(std::vector<float>& table, const RopeAxis& axis) {
 // Makes room for `floats` floats; what is there is overwritten if they fit.
 void reserve(cuda::Device& device, Tensor& table, std::size_t floats) {
   const auto count = static_cast<std::int64_t>(std::max<std::size_t>(floats, 1));
-  if (!table || table.elements() < count) table = device.allocate({count}, DType::f32);
+  if (!table || table.elements() < count) table = device.allocate_weights({count}, DType::f32);
 }
 
 }  // namespace
