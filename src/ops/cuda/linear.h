@@ -48,7 +48,7 @@ struct CudaLinear {
   // Whether the activation is one that cuBLASLt has for the type of the result.
   static bool fuses(const CudaProduct& product);
   // Issues a product that suits. Returns false if cuBLASLt has no algorithm for it: then nothing
-  // was issued. The first product of a kind is timed if it has many rows, which waits for the device.
+  // was issued.
   bool multiply(const CudaProduct& product);
 
  private:
@@ -56,7 +56,7 @@ struct CudaLinear {
   using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, DType, DType, cuda::Activation, bool, bool>;
 
   std::shared_ptr<Plan> make_plan(const CudaProduct& product);
-  bool choose_algorithm(Plan& plan, const CudaProduct& product);
+  bool choose_algorithm(Plan& plan);
   cublasStatus_t issue(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const CudaProduct& product);
 
   cuda::Device& device_;

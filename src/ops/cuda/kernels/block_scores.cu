@@ -9,6 +9,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kSide = 16;  // of the square of threads
 constexpr int kQueries = 32, kKeys = 64, kChannels = 64;
+static_assert(kThreads % kChannels == 0 && kKeys + kQueries <= kThreads);
 // Windows of keys that one launch takes, as their slots are passed by value.
 constexpr int kMaxWindows = 128;
 
@@ -41,6 +42,8 @@ __device__ Range local_window(int index, int blocks, int range, bool preserved) 
 __global__ void __launch_bounds__(kThreads) block_scores_kernel(const __grid_constant__ Arguments a) {
   // Rows are padded so that neighbouring keys lie in different banks.
   __shared__ float q[kQueries][kChannels + 1], k[kKeys][kChannels + 1];
+  // Where the rows of the tile lie, or -1: worked out once, as slots and windows take divisions.
+  __shared__ std::int64_t query_rows[kQueries], key_rows[kKeys];
   const int tx = static_cast<int>(threadIdx.x) % kSide, ty = static_cast<int>(threadIdx.x) / kSide;
   const int head = static_cast<int>(blockIdx.z);
   const int first_query = static_cast<int>(blockIdx.y) * kQueries, first_key = static_cast<int>(blockIdx.x) * kKeys;
@@ -63,20 +66,29 @@ __global__ void __launch_bounds__(kThreads) block_scores_kernel(const __grid_con
 
   float sums[kQueries / kSide][kKeys / kSide] = {};
   if (__syncthreads_or(any)) {
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread < kKeys) {
+      const int key = first_key + thread;
+      const std::int64_t block =
+          key < a.keys ? std::int64_t{a.slots[key / window_blocks]} * window_blocks + key % window_blocks : -1;
+      key_rows[thread] = block < 0 ? -1 : block * dim + head * a.head_dim;
+    } else if (thread < kKeys + kQueries) {
+      const int query = first_query + thread - kKeys;
+      query_rows[thread - kKeys] = query < a.query_blocks ? query * dim + head * a.head_dim : -1;
+    }
+    __syncthreads();
     for (int channel = 0; channel < a.head_dim; channel += kChannels) {
-      for (int i = static_cast<int>(threadIdx.x); i < kQueries * kChannels; i += kThreads) {
-        const int query = first_query + i / kChannels, c = channel + i % kChannels;
-        const bool inside = query < a.query_blocks && c < a.head_dim;
-        q[i / kChannels][i % kChannels] = inside ? a.q_means[query * dim + head * a.head_dim + c] : 0.0f;
+      const int c = thread % kChannels;
+      const bool exists = channel + c < a.head_dim;
+#pragma unroll
+      for (int row = 0; row < kQueries; row += kThreads / kChannels) {
+        const std::int64_t from = query_rows[row + thread / kChannels];
+        q[row + thread / kChannels][c] = exists && from >= 0 ? a.q_means[from + channel + c] : 0.0f;
       }
-      for (int i = static_cast<int>(threadIdx.x); i < kKeys * kChannels; i += kThreads) {
-        const int key = first_key + i / kChannels, c = channel + i % kChannels;
-        float value = 0;
-        if (key < a.keys && c < a.head_dim) {
-          const std::int64_t block = std::int64_t{a.slots[key / window_blocks]} * window_blocks + key % window_blocks;
-          value = a.k_means[block * dim + head * a.head_dim + c];
-        }
-        k[i / kChannels][i % kChannels] = value;
+#pragma unroll
+      for (int row = 0; row < kKeys; row += kThreads / kChannels) {
+        const std::int64_t from = key_rows[row + thread / kChannels];
+        k[row + thread / kChannels][c] = exists && from >= 0 ? a.k_means[from + channel + c] : 0.0f;
       }
       __syncthreads();
 #pragma unroll 8

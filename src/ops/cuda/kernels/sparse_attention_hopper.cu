@@ -403,8 +403,6 @@ __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t
     if (new_row) {
       if (!schedule.next(segment)) break;
       item = segment.begin;
-    }
-    if (new_row) {
       // The scores of the row before are done, so its queries can go.
       if (leader) mbarrier_arrive(&bars.q_empty);
       q_phase ^= 1;
@@ -507,24 +505,27 @@ __global__ void combine_kernel(const __grid_constant__ Parameters p, int grid) {
     return;
   }
   if (row < p.tail_row) return;
+  __shared__ int cuts[kMaxGrid + 1];
+  for (int c = static_cast<int>(threadIdx.x); c <= grid; c += static_cast<int>(blockDim.x)) cuts[c] = p.cuts[c];
+  __syncthreads();
   // The first block that holds a part of the row.
   int first = 0;
   for (int after = grid; after - first > 1;) {
     const int middle = (first + after) / 2;
-    (p.cuts[middle] <= begin ? first : after) = middle;
+    (cuts[middle] <= begin ? first : after) = middle;
   }
-  if (p.cuts[first + 1] >= end) return;
+  if (cuts[first + 1] >= end) return;
 
   float m = -INFINITY;
-  for (int c = first; c < grid && p.cuts[c] < end; ++c) {
-    if (p.cuts[c] == p.cuts[c + 1]) continue;
-    m = fmaxf(m, p.partial_stats[(2 * c + (p.cuts[c] <= begin ? 1 : 0)) * kTile + query].x);
+  for (int c = first; c < grid && cuts[c] < end; ++c) {
+    if (cuts[c] == cuts[c + 1]) continue;
+    m = fmaxf(m, p.partial_stats[(2 * c + (cuts[c] <= begin ? 1 : 0)) * kTile + query].x);
   }
   float sum = 0.0f;
   float values[64] = {};
-  for (int c = first; c < grid && p.cuts[c] < end; ++c) {
-    if (p.cuts[c] == p.cuts[c + 1]) continue;
-    const int slot = 2 * c + (p.cuts[c] <= begin ? 1 : 0);
+  for (int c = first; c < grid && cuts[c] < end; ++c) {
+    if (cuts[c] == cuts[c + 1]) continue;
+    const int slot = 2 * c + (cuts[c] <= begin ? 1 : 0);
     const float2 stats = p.partial_stats[slot * kTile + query];
     const float weight = exp2f(stats.x - m);
     sum = fmaf(stats.y, weight, sum);
@@ -542,12 +543,8 @@ __global__ void combine_kernel(const __grid_constant__ Parameters p, int grid) {
   const float inverse = 1.0f / sum;
 #pragma unroll
   for (int i = 0; i < 64; i += 8) {
-    uint4 packed;
-    packed.x = pack_bf16(values[i] * inverse, values[i + 1] * inverse);
-    packed.y = pack_bf16(values[i + 2] * inverse, values[i + 3] * inverse);
-    packed.z = pack_bf16(values[i + 4] * inverse, values[i + 5] * inverse);
-    packed.w = pack_bf16(values[i + 6] * inverse, values[i + 7] * inverse);
-    *reinterpret_cast<uint4*>(destination + i) = packed;
+    const auto pair = [&](int j) { return pack_bf16(values[i + j] * inverse, values[i + j + 1] * inverse); };
+    *reinterpret_cast<uint4*>(destination + i) = make_uint4(pair(0), pair(2), pair(4), pair(6));
   }
 }
 
