@@ -1,6 +1,7 @@
 #include "ops/cuda/device.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace flashvsr::cuda {
@@ -8,6 +9,28 @@ namespace {
 
 // Copies through pinned memory go in parts.
 constexpr std::size_t kPartBytes = std::size_t{8} << 20;
+
+bool pools_are_used() {
+  const char* variable = std::getenv("FLASHVSR_CUDA_POOL");
+  return variable == nullptr || std::strcmp(variable, "0") != 0;
+}
+
+class SeparateStorage final : public Storage {
+ public:
+  explicit SeparateStorage(std::size_t bytes) : Storage(allocate(bytes), bytes) {}
+  // What was issued may still use the memory.
+  ~SeparateStorage() override {
+    cudaDeviceSynchronize();
+    cudaFree(data());
+  }
+
+ private:
+  static void* allocate(std::size_t bytes) {
+    void* pointer = nullptr;
+    check(cudaMalloc(&pointer, std::max<std::size_t>(bytes, 1)), "allocating a tensor");
+    return pointer;
+  }
+};
 
 }  // namespace
 
@@ -53,13 +76,16 @@ std::size_t Device::free_memory() const {
   return free_bytes;
 }
 
-Tensor Device::allocate(const Shape& shape, DType type) const {
-  return Tensor(shape, type, activations_->allocate(static_cast<std::size_t>(shape.elements()) * size_of(type)));
+Tensor Device::allocate_from(DevicePool& pool, const Shape& shape, DType type) const {
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(type);
+  static const bool pooled = pools_are_used();
+  if (!pooled) return Tensor(shape, type, std::make_shared<SeparateStorage>(bytes));
+  return Tensor(shape, type, pool.allocate(bytes));
 }
 
-Tensor Device::allocate_weights(const Shape& shape, DType type) const {
-  return Tensor(shape, type, weights_->allocate(static_cast<std::size_t>(shape.elements()) * size_of(type)));
-}
+Tensor Device::allocate(const Shape& shape, DType type) const { return allocate_from(*activations_, shape, type); }
+
+Tensor Device::allocate_weights(const Shape& shape, DType type) const { return allocate_from(*weights_, shape, type); }
 
 void Device::upload(void* destination, const void* host, std::size_t bytes) {
   for (std::size_t done = 0; done < bytes; done += kPartBytes) {

@@ -41,7 +41,8 @@ class Device {
   // Bytes that the pools have taken from the device, and that it has left.
   std::size_t held_memory() const { return activations_->held() + weights_->held(); }
   std::size_t free_memory() const;
-  // Contents undefined.
+  // Contents undefined. FLASHVSR_CUDA_POOL=0 in the environment has the driver allocate every tensor by itself, slowly
+  // and uncounted, so that compute-sanitizer sees where each one ends.
   Tensor allocate(const Shape& shape, DType type) const;
   Tensor allocate_weights(const Shape& shape, DType type) const;
 
@@ -53,6 +54,8 @@ class Device {
   void synchronize() const;
 
  private:
+  Tensor allocate_from(DevicePool& pool, const Shape& shape, DType type) const;
+
   int index_;
   cudaDeviceProp properties_{};
   cudaStream_t stream_ = nullptr;
