@@ -108,6 +108,9 @@ typedef struct flashvsr_model_settings {
   flashvsr_precision precision;
   flashvsr_variant variant;
   int threads; /* 0: all cores */
+  /* Bytes of the device's memory (the CPU: of the machine's) that streams are planned for; 0: all that there is. Where
+     it is not enough on a device, a part of the KV cache lies in the host's memory, which is slower. */
+  uint64_t memory_limit;
 } flashvsr_model_settings;
 
 typedef struct flashvsr_stream_settings {
@@ -158,6 +161,7 @@ typedef struct flashvsr_memory {
   uint64_t weights, kv_cache;
   uint64_t state;   /* what the stream remembers besides the KV cache, and constants of the model */
   uint64_t working; /* while a chunk is computed */
+  uint64_t spilled; /* of the KV cache in the host's memory, no part of what is needed */
 } flashvsr_memory;
 
 FLASHVSR_API const char* flashvsr_version(void); /* "0.1.0" */

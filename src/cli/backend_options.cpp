@@ -10,8 +10,20 @@ ops::BackendSettings BackendOptions::settings() const {
   if (precision == "f32") settings.precision = ops::Precision::f32;
   if (precision == "bf16") settings.precision = ops::Precision::bf16;
   settings.threads = threads;
+  settings.memory_limit = memory_limit_bytes(memory_limit);
   return settings;
 }
+
+void add_memory_limit_option(CLI::App& command, double& gigabytes) {
+  command
+      .add_option("--memory-limit", gigabytes,
+                  "GB of the device's memory (the CPU: of the machine's) to plan for. Where it is not enough on a "
+                  "device, a part of the KV cache lies in the host's memory")
+      ->check(CLI::Range(0.001, 1e6))
+      ->default_str("all");
+}
+
+std::size_t memory_limit_bytes(double gigabytes) { return static_cast<std::size_t>(gigabytes * 1e9); }
 
 void add_backend_options(CLI::App& command, BackendOptions& options, const std::vector<std::string>& precisions) {
   options.precision = precisions.front();
@@ -24,6 +36,7 @@ void add_backend_options(CLI::App& command, BackendOptions& options, const std::
   command.add_option("--threads", options.threads, "Threads; 0: one for every core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
+  add_memory_limit_option(command, options.memory_limit);
 }
 
 void add_variant_option(CLI::App& command, std::string& variant) {

@@ -6,20 +6,27 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstddef>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace flashvsr::cli {
 
 struct BackendOptions {
   std::string device = "auto", precision;
   int threads = 0;
+  double memory_limit = 0;  // GB; 0: none
 
   ops::BackendSettings settings() const;
 };
 
-// --device, --precision and --threads for the subcommands that run back ends directly. `precisions` are the allowed
-// ones, the first is the default.
+// --memory-limit, in GB.
+void add_memory_limit_option(CLI::App& command, double& gigabytes);
+std::size_t memory_limit_bytes(double gigabytes);
+
+// --device, --precision, --threads and --memory-limit for the subcommands that run back ends directly. `precisions` are
+// the allowed ones, the first is the default.
 void add_backend_options(CLI::App& command, BackendOptions& options, const std::vector<std::string>& precisions);
 
 // --variant v1|v1.1

@@ -104,7 +104,10 @@ ordered_json plan(const InfoOptions& options) {
     planning = stream::planning_settings(*operations);
   }
   stream::MemoryPlan plan = stream::plan_memory(files, settings, planning);
-  if (operations) plan.available = operations->available_memory();
+  if (operations || backend.memory_limit > 0) {
+    const std::size_t available = operations ? operations->available_memory() : backend.memory_limit;
+    plan = stream::fitting_plan(plan, files, settings, planning, available);
+  }
   ordered_json report = describe(plan);
   report["model"] = files.config.name;
   report["device"] = operations ? operations->name() : "cuda";

@@ -20,6 +20,8 @@ ordered_json describe(const stream::MemoryPlan& plan) {
           {"working", working},
           {"gaps", plan.gaps},
           {"total", plan.total},
+          {"spilled_windows", plan.spilled_windows},
+          {"spilled", plan.spilled},
           {"available", known ? ordered_json(plan.available) : ordered_json()},
           {"fits", known ? ordered_json(plan.total <= plan.available) : ordered_json()}};
 }
@@ -37,6 +39,7 @@ void print_memory(const ordered_json& plan) {
   for (const auto& [name, bytes] : plan["working"].items()) row("while at work: " + name, bytes);
   row("gaps", plan["gaps"]);
   row("in all, with the largest at work", plan["total"]);
+  if (plan["spilled"].get<double>() > 0) row("KV cache in the host's memory", plan["spilled"]);
   if (!plan["available"].is_null())
     row(plan["fits"].get<bool>() ? "available" : "available: NOT ENOUGH", plan["available"]);
 }

@@ -70,12 +70,19 @@ void announce(Reporter& reporter, const media::VideoInfo& info, const media::Sin
                              {"device", model.device},
                              {"precision", model.precision},
                              {"memory_bytes", memory.needed},
-                             {"memory_available_bytes", memory.available}};
+                             {"memory_available_bytes", memory.available},
+                             {"memory_spilled_bytes", memory.spilled}};
   const std::string text = fmt::format(
       "{} {}x{} -> {} {}x{}, model {} ({}) on {} in {}, with {:.1f} of {:.1f} GB of memory", info.path, info.width,
       info.height, output.path, plan.output.width, plan.output.height, model.name, model.variant, model.device,
       model.precision, static_cast<double>(memory.needed) / 1e9, static_cast<double>(memory.available) / 1e9);
   reporter.start(details, text, info.frames_estimated);
+  if (memory.spilled > 0) {
+    reporter.note(
+        fmt::format("there is not enough memory on the device: {:.1f} GB of the KV cache lie in the host's "
+                    "memory, which is slower",
+                    static_cast<double>(memory.spilled) / 1e9));
+  }
 }
 
 void conclude(Reporter& reporter, const PipelineResult& result, const std::string& path) {

@@ -1,5 +1,7 @@
 #include "cli/upscale_options.h"
 
+#include "cli/backend_options.h"
+
 #include <charconv>
 #include <map>
 #include <system_error>
@@ -86,6 +88,7 @@ void add_upscale_options(CLI::App& command, UpscaleOptions& options) {
   command.add_option("--threads", options.threads, "Threads; 0: one for every core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
+  add_memory_limit_option(command, options.memory_limit);
 
   command.add_option("--codec", options.codec, "h264, hevc, av1, vp9, ffv1, prores, or a name of FFmpeg's")
       ->default_str("h264, vp9 in WebM");
@@ -100,6 +103,7 @@ void add_upscale_options(CLI::App& command, UpscaleOptions& options) {
 flashvsr_model_settings model_settings(const UpscaleOptions& options) {
   flashvsr_model_settings settings = flashvsr_default_model_settings();
   settings.threads = options.threads;
+  settings.memory_limit = memory_limit_bytes(options.memory_limit);
   const std::map<std::string, flashvsr_device> devices{
       {"auto", FLASHVSR_DEVICE_AUTO}, {"cpu", FLASHVSR_DEVICE_CPU}, {"cuda", FLASHVSR_DEVICE_CUDA}};
   const std::map<std::string, flashvsr_precision> precisions{

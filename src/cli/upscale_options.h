@@ -24,6 +24,7 @@ struct UpscaleOptions {
   int kv_chunks = 0;         // 0: the model's
   std::uint64_t seed = 0;
   int threads = 0;
+  double memory_limit = 0;  // GB; 0: none
   std::string codec;
   std::optional<double> crf;
   bool overwrite = false, quiet = false, json = false;

@@ -135,7 +135,7 @@ Tensor DiT::self_attention(ops::KvCache& cache, std::size_t layer, const Tensor&
   ops::BlockMask mask = ops_.select_blocks(scores, grid.window_blocks(), settings.selection);
   if (hooks.choose_mask) mask = hooks.choose_mask(layer, scores, mask);
   const Tensor attended = ops_.sparse_attention(query.q, keys, mask, heads_);
-  cache.release(layer);
+  cache.release(ops_, layer);
   return ops_.linear(attended, weights.o, {.gate = &block.modulation.gate_msa, .residual = &x});
 }
 

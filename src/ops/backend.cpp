@@ -29,7 +29,8 @@ bool multiplies_bf16() {
 CpuSettings cpu_settings(const BackendSettings& settings, bool automatic_bf16) {
   const bool bf16 =
       settings.precision == Precision::bf16 || (settings.precision == Precision::automatic && automatic_bf16);
-  return {.compute = bf16 ? DType::bf16 : DType::f32, .threads = settings.threads};
+  return {
+      .compute = bf16 ? DType::bf16 : DType::f32, .threads = settings.threads, .memory_limit = settings.memory_limit};
 }
 
 std::unique_ptr<Operations> make_cpu(const BackendSettings& settings) {
@@ -37,7 +38,8 @@ std::unique_ptr<Operations> make_cpu(const BackendSettings& settings) {
 }
 
 std::unique_ptr<Operations> make_cuda(const BackendSettings& settings) {
-  return std::unique_ptr<Operations>(cuda_library().make({.f32 = settings.precision == Precision::f32}));
+  return std::unique_ptr<Operations>(
+      cuda_library().make({.f32 = settings.precision == Precision::f32, .memory_limit = settings.memory_limit}));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "ops/operations.h"
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -17,6 +18,8 @@ struct BackendSettings {
   // automatic: bf16 where the device multiplies it natively, else f32.
   Precision precision = Precision::automatic;
   int threads = 0;  // 0: all cores
+  // Bytes that streams are planned for: of the device's memory, or of the machine's. 0: all that there is.
+  std::size_t memory_limit = 0;
 };
 
 // Throws Error(device) with the reason if the device cannot be had. The back end belongs to one thread at a time.

@@ -4,62 +4,173 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace flashvsr::ops {
 
+namespace {
+
+std::int64_t size_of_list(const std::vector<KvCache::Window>& windows) {
+  return static_cast<std::int64_t>(windows.size());
+}
+
+// Windows of a layer that stay on the device: the first layers spill one more where not all can spill as many.
+std::int64_t resident_windows(std::int64_t layer, std::int64_t layers, std::int64_t kept, std::int64_t spilled) {
+  return kept - spilled / layers - (layer < spilled % layers ? 1 : 0);
+}
+
+void add_pairs(std::vector<CopyPair>& pairs, const KvCache::Window& to, const KvCache::Window& from) {
+  pairs.push_back({to.k, from.k});
+  pairs.push_back({to.v, from.v});
+  pairs.push_back({to.k_means, from.k_means});
+}
+
+}  // namespace
+
 void KvCache::begin_chunk(std::int64_t windows) {
-  for (const std::vector<std::int64_t>& slots : layers) {
-    require(static_cast<std::int64_t>(slots.size()) <= kept_windows,
-            "a chunk begins, but a layer of the KV cache still has {} windows of the chunk before it", slots.size());
+  for (const Layer& layer : layers) {
+    require(size_of_list(layer.windows) <= kept_windows,
+            "a chunk begins, but a layer of the KV cache still has {} windows of the chunk before it",
+            layer.windows.size());
   }
   new_windows = windows;
 }
 
-std::span<const std::int64_t> KvCache::append(std::size_t layer, std::int64_t windows) {
-  std::vector<std::int64_t>& slots = layers.at(layer);
-  const auto count = static_cast<std::size_t>(windows);
-  require(count <= free_slots.size(), "{} windows do not fit into the {} free slots of the KV cache", windows,
-          free_slots.size());
-  slots.insert(slots.end(), free_slots.rbegin(), free_slots.rbegin() + windows);
-  free_slots.resize(free_slots.size() - count);
-  return std::span<const std::int64_t>(slots).last(count);
+// One that is free, or the first whose window has gone.
+std::int64_t KvCache::take_slot(Operations& operations) {
+  if (free_slots.empty()) {
+    require(!leaving.empty(), "a window does not fit into the KV cache");
+    operations.finish_copies(*leaving.front().copies);
+    free_slots.push_back(leaving.front().slot);
+    leaving.pop_front();
+  }
+  const std::int64_t slot = free_slots.back();
+  free_slots.pop_back();
+  return slot;
 }
 
-void KvCache::release(std::size_t layer) {
-  std::vector<std::int64_t>& slots = layers.at(layer);
-  const std::int64_t old = static_cast<std::int64_t>(slots.size()) - kept_windows;
-  if (old <= 0) return;
-  free_slots.insert(free_slots.end(), slots.begin(), slots.begin() + old);
-  slots.erase(slots.begin(), slots.begin() + old);
+KvCache::Window KvCache::window_at(std::int64_t slot) const {
+  const std::int64_t begin = slot * window_blocks, end = begin + window_blocks;
+  return {slot, k.sliced(begin, end), v.sliced(begin, end), k_means.sliced(begin, end)};
 }
 
-KeyValueView KvCache::view(std::size_t layer) const { return {k, v, k_means, layers.at(layer), window_blocks}; }
+void KvCache::fetch(Operations& operations, Layer& layer) {
+  std::vector<CopyPair> pairs;
+  for (Window& window : layer.windows) {
+    if (window.slot != kNowhere) continue;
+    if (window.departure) operations.finish_copies(*std::exchange(window.departure, nullptr));
+    window.slot = take_slot(operations);
+    add_pairs(pairs, window_at(window.slot), window);
+  }
+  if (!pairs.empty()) layer.arrival = operations.start_copies(pairs);
+}
 
-std::span<const std::int64_t> KvCache::new_slots(std::size_t layer) const {
-  return std::span<const std::int64_t>(layers.at(layer)).last(static_cast<std::size_t>(new_windows));
+void KvCache::append(Operations& operations, std::size_t layer, std::int64_t windows) {
+  Layer& current = layers.at(layer);
+  fetch(operations, current);  // what has not been fetched yet
+  if (current.arrival) operations.finish_copies(*std::exchange(current.arrival, nullptr));
+  for (std::int64_t i = 0; i < windows; ++i)
+    current.windows.push_back({.slot = take_slot(operations), .k = {}, .v = {}, .k_means = {}});
+  if (layer + 1 < layers.size()) fetch(operations, layers[layer + 1]);
+}
+
+void KvCache::release(Operations& operations, std::size_t layer) {
+  Layer& current = layers.at(layer);
+  const std::int64_t old = std::max<std::int64_t>(size_of_list(current.windows) - kept_windows, 0);
+  for (std::int64_t i = 0; i < old; ++i) {
+    Window& window = current.windows[static_cast<std::size_t>(i)];
+    free_slots.push_back(std::exchange(window.slot, kNowhere));
+    if (window.k) free_host.push_back(std::move(window));
+  }
+  current.windows.erase(current.windows.begin(), current.windows.begin() + old);
+
+  std::vector<CopyPair> pairs;
+  std::vector<std::pair<std::int64_t, Window*>> departing;
+  const std::int64_t spilled = size_of_list(current.windows) - current.resident;
+  for (std::int64_t i = 0; i < spilled; ++i) {
+    Window& window = current.windows[static_cast<std::size_t>(i)];
+    const std::int64_t slot = std::exchange(window.slot, kNowhere);
+    if (window.k) {
+      free_slots.push_back(slot);
+      continue;
+    }
+    const Window source = window_at(slot);
+    if (free_host.empty()) {
+      window.k = operations.host_memory(source.k.shape(), source.k.dtype());
+      window.v = operations.host_memory(source.v.shape(), source.v.dtype());
+      window.k_means = operations.host_memory(source.k_means.shape(), source.k_means.dtype());
+    } else {
+      window = std::move(free_host.back());
+      free_host.pop_back();
+    }
+    add_pairs(pairs, window, source);
+    departing.emplace_back(slot, &window);
+  }
+  if (!pairs.empty()) {
+    const std::shared_ptr<Copies> copies = operations.start_copies(pairs);
+    for (const auto& [slot, window] : departing) {
+      window->departure = copies;
+      leaving.push_back({slot, copies});
+    }
+  }
+  // The first layer's come while the decoder works.
+  if (layer + 1 == layers.size()) fetch(operations, layers.front());
+}
+
+KeyValueView KvCache::view(std::size_t layer) const {
+  return {k, v, k_means, newest_slots(layer, size_of_list(layers.at(layer).windows)), window_blocks};
+}
+
+std::vector<std::int64_t> KvCache::newest_slots(std::size_t layer, std::int64_t windows) const {
+  const std::vector<Window>& all = layers.at(layer).windows;
+  require(windows <= size_of_list(all), "a layer of the KV cache has {} windows, not {}", all.size(), windows);
+  std::vector<std::int64_t> slots;
+  for (auto window = all.end() - windows; window != all.end(); ++window) {
+    require(window->slot != kNowhere, "a window of the KV cache is in the host's memory alone");
+    slots.push_back(window->slot);
+  }
+  return slots;
 }
 
 std::int64_t KvCache::kept_blocks() const {
-  return layers.empty() ? 0 : static_cast<std::int64_t>(layers.front().size()) * window_blocks;
+  return layers.empty() ? 0 : size_of_list(layers.front().windows) * window_blocks;
 }
 
-std::int64_t kv_cache_slots(std::int64_t layers, std::int64_t kept_windows, std::int64_t first_windows) {
-  // In the first chunk nothing is kept yet in the layers that have not run.
-  const std::int64_t first = (layers - 1) * std::min(kept_windows, first_windows) + first_windows;
-  return std::max(first, layers * kept_windows + 1);
+std::int64_t kv_cache_slots(std::int64_t layers, std::int64_t kept_windows, std::int64_t first_windows,
+                            std::int64_t spilled_windows) {
+  if (spilled_windows == 0) {
+    // In the first chunk nothing is kept yet in the layers that have not run.
+    const std::int64_t first = (layers - 1) * std::min(kept_windows, first_windows) + first_windows;
+    return std::max(first, layers * kept_windows + 1);
+  }
+  // Spilled windows of two layers, the new one, and one that leaves; or the first chunk's of a layer while those of the
+  // layer before leave.
+  const std::int64_t resident = layers * kept_windows - spilled_windows;
+  const std::int64_t spilled_of_layer = (spilled_windows + layers - 1) / layers;
+  return resident + 2 * spilled_of_layer + std::max<std::int64_t>(2, first_windows - kept_windows);
 }
 
 KvCache make_kv_cache(Operations& operations, std::int64_t layers, std::int64_t window_blocks, std::int64_t dim,
-                      std::int64_t kept_windows, std::int64_t first_windows) {
+                      std::int64_t kept_windows, std::int64_t first_windows, std::int64_t spilled_windows) {
   require(layers > 0 && window_blocks > 0 && kept_windows >= 0 && first_windows > 0, "an empty KV cache");
+  require(spilled_windows >= 0 && spilled_windows <= layers * kept_windows,
+          "{} windows of a KV cache of {} in the host's memory", spilled_windows, layers * kept_windows);
   KvCache cache;
   cache.window_blocks = window_blocks;
   cache.kept_windows = kept_windows;
   cache.layers.resize(static_cast<std::size_t>(layers));
-  const std::int64_t slots = kv_cache_slots(layers, kept_windows, first_windows), blocks = slots * window_blocks;
-  cache.k = operations.zeros({blocks, kBlockTokens, dim}, operations.compute_type());
-  cache.v = operations.zeros({blocks, kBlockTokens, dim}, operations.compute_type());
-  cache.k_means = operations.zeros({blocks, dim}, DType::f32);
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    cache.layers[static_cast<std::size_t>(layer)].resident =
+        resident_windows(layer, layers, kept_windows, spilled_windows);
+  }
+  const std::int64_t slots = kv_cache_slots(layers, kept_windows, first_windows, spilled_windows);
+  const std::int64_t blocks = slots * window_blocks;
+  const auto allocate = [&](const Shape& shape, DType type) {
+    return spilled_windows > 0 ? operations.transfer_memory(shape, type) : operations.zeros(shape, type);
+  };
+  cache.k = allocate({blocks, kBlockTokens, dim}, operations.compute_type());
+  cache.v = allocate({blocks, kBlockTokens, dim}, operations.compute_type());
+  cache.k_means = allocate({blocks, dim}, DType::f32);
   // Taken from the end.
   for (std::int64_t slot = slots; slot-- > 0;) cache.free_slots.push_back(slot);
   return cache;

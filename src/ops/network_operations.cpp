@@ -174,7 +174,7 @@ Query Operations::append_qkv(KvCache& cache, std::size_t layer, const Tensor& qk
           "append_qkv: a chunk of {} windows of {} blocks, but the KV cache expects {} of {}",
           grid.latents / kWindowLatents, grid.window_blocks(), cache.new_windows, cache.window_blocks);
   check(cache.k.dim(-1) * 3 == qkv.dim(1), "append_qkv", "the KV cache has another dim than qkv / 3", {cache.k, qkv});
-  cache.append(layer, cache.new_windows);
+  cache.append(*this, layer, cache.new_windows);
   // k and v are written too.
   const Work work{0, bytes_of(qkv) * 5 / 3};
   return measured(*this, "split_qkv", work, [&] { return do_append_qkv(cache, layer, qkv, norm_q, norm_k, grid); });
@@ -187,7 +187,7 @@ Query Operations::do_append_qkv(KvCache& cache, std::size_t layer, const Tensor&
   const Shape shape{grid.blocks(), kBlockTokens, values.k.dim(-1)};
   const Tensor k = values.k.reshaped(shape), v = values.v.reshaped(shape);
   std::int64_t begin = 0;
-  for (const std::int64_t slot : cache.new_slots(layer)) {
+  for (const std::int64_t slot : cache.newest_slots(layer, cache.new_windows)) {
     const std::int64_t end = begin + blocks;
     do_store(cache.k, slot * blocks, k.sliced(begin, end));
     do_store(cache.v, slot * blocks, v.sliced(begin, end));

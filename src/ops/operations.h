@@ -8,13 +8,15 @@
 // - Frames and feature maps are channels-last: [frames, height, width, channels]. Tokens are [tokens, dim].
 // - "Compute type" is f32 or bf16, chosen when the back end is made. Sums, norms, softmax and colour run in f32.
 // - Operations are functional: inputs never change and outputs are new tensors (views share storage). The exceptions,
-//   which change stream state, are append_qkv and store; they are marked STATE, as is KvCache::release.
+//   which change stream state, are append_qkv and store; they are marked STATE, as are KvCache::release
+//   and start_copies.
 // - Results do not depend on the number of threads beyond rounding; on one back end and thread count they are equal bit
 //   for bit from run to run.
 #pragma once
 
 #include "core/parameter.h"
 #include "core/tensor.h"
+#include "ops/copies.h"
 #include "ops/host_copy.h"
 #include "ops/kv_cache.h"
 #include "ops/profile.h"
@@ -38,7 +40,7 @@ class Operations {
   virtual DType compute_type() const = 0;
   // Type of the residual stream of the DiT.
   virtual DType residual_type() const = 0;
-  // Waits until everything issued so far is done.
+  // Waits until everything issued so far is done, copies included.
   virtual void synchronize() = 0;
   // Bytes of activations and stream state: now, and the most at any time.
   virtual std::size_t memory_in_use() const = 0;
@@ -78,6 +80,18 @@ class Operations {
   Tensor concatenate(std::span<const Tensor> parts);
   // STATE. Copies `x` over entries [begin, begin + x.dim(0)) of `destination`.
   void store(const Tensor& destination, std::int64_t begin, const Tensor& x);
+
+  // ---- state in the host's memory --------------------------------------------------------------------------------
+  // For what does not fit on a device (KvCache). Zeros that copies may read and write: before they go they wait for
+  // copies that are under way.
+  virtual Tensor transfer_memory(const Shape& shape, DType type) = 0;
+  // Memory of the host for such copies, contents undefined.
+  virtual Tensor host_memory(const Shape& shape, DType type) = 0;
+  // STATE. Starts copies between memory of these two kinds, all in one direction: behind everything that was issued so
+  // far, beside what is issued from now on.
+  virtual std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) = 0;
+  // What is issued from now on waits for them.
+  virtual void finish_copies(const Copies& copies) = 0;
 
   // ---- element-wise -------------------------------------------------------------------------------------------
   // a + b, a - b: the same shape, f32 or compute type; the result has the type of `a`.

@@ -145,6 +145,21 @@ Tensor PlanningOperations::do_concatenate(std::span<const Tensor> parts) {
 
 void PlanningOperations::do_store(const Tensor&, std::int64_t, const Tensor&) {}
 
+// Given back with the stream alone.
+Tensor PlanningOperations::host_memory(const Shape& shape, DType type) {
+  class HostPlace final : public Storage {
+   public:
+    explicit HostPlace(std::size_t bytes) : Storage(reinterpret_cast<void*>(kAlignment), bytes) {}
+  };
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(type);
+  host_bytes_ += bytes;
+  return Tensor(shape, type, std::make_shared<HostPlace>(bytes));
+}
+std::shared_ptr<Copies> PlanningOperations::start_copies(std::span<const CopyPair>) {
+  return std::make_shared<Copies>();
+}
+void PlanningOperations::finish_copies(const Copies&) {}
+
 // -------------------------------------------------------------------------------------------------- element-wise
 
 Tensor PlanningOperations::do_add(const Tensor& a, const Tensor&, float) { return like(a); }

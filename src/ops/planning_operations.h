@@ -29,6 +29,8 @@ class PlanningOperations final : public Operations {
   std::size_t weights() const { return weights_; }
   // Bytes between the first and the last tensor, gaps included.
   std::size_t held() const;
+  // Bytes of the host's memory that state takes.
+  std::size_t host_bytes() const { return host_bytes_; }
   // The most bytes of living tensors while a part of the profile was at work.
   const std::map<std::string, std::size_t>& peaks() const { return peaks_; }
   void forget_peaks() { peaks_.clear(); }
@@ -40,6 +42,10 @@ class PlanningOperations final : public Operations {
   std::size_t memory_in_use() const override;
   std::size_t peak_memory() const override;
   std::size_t available_memory() const override { return kUnboundedMemory; }
+  Tensor transfer_memory(const Shape& shape, DType type) override { return zeros(shape, type); }
+  Tensor host_memory(const Shape& shape, DType type) override;
+  std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override;
+  void finish_copies(const Copies& copies) override;
 
  protected:
   Tensor do_allocate(const Shape& shape, DType type) override;
@@ -110,7 +116,7 @@ class PlanningOperations final : public Operations {
   PlanningSettings settings_;
   std::shared_ptr<Pool> pool_;
   std::map<std::vector<std::uint64_t>, std::size_t> kept_;
-  std::size_t weights_ = 0;
+  std::size_t weights_ = 0, host_bytes_ = 0;
   std::map<std::string, std::size_t> peaks_;
 };
 

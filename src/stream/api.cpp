@@ -191,8 +191,10 @@ std::shared_ptr<Model> open_model(const char* path, const flashvsr_model_setting
   if (settings.threads < 0) {
     fail(ErrorCode::invalid_argument, "threads is {}: give a number from 1, or 0 for all cores", settings.threads);
   }
-  const ops::BackendSettings backend{to_device(raw(settings.device)), to_precision(raw(settings.precision)),
-                                     settings.threads};
+  const ops::BackendSettings backend{.device = to_device(raw(settings.device)),
+                                     .precision = to_precision(raw(settings.precision)),
+                                     .threads = settings.threads,
+                                     .memory_limit = settings.memory_limit};
   const auto variant = to_variant(raw(settings.variant));
   const auto file = stream::find_model(path != nullptr ? path : stream::kBuiltInModel);
 
@@ -430,6 +432,7 @@ flashvsr_status flashvsr_stream_get_memory(const flashvsr_stream* stream, flashv
     memory->kv_cache = plan.kv_cache;
     memory->state = plan.constants + plan.waiting_frames + plan.memories;
     memory->working = plan.largest_working() + plan.gaps;
+    memory->spilled = plan.spilled;
     return FLASHVSR_OK;
   });
 }

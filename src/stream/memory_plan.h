@@ -6,6 +6,7 @@
 #include "weights/model_files.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,9 +17,9 @@ struct StreamSettings;
 
 // Bytes. Each amount is its largest at any time of a stream.
 struct MemoryPlan {
-  std::size_t weights = 0;    // in the forms that products take, and libraries' work space
-  std::size_t constants = 0;  // modulation, gates, keys and values of the prompt
-  std::size_t kv_cache = 0;
+  std::size_t weights = 0;         // in the forms that products take, and libraries' work space
+  std::size_t constants = 0;       // modulation, gates, keys and values of the prompt
+  std::size_t kv_cache = 0;        // without what is spilled
   std::size_t waiting_frames = 0;  // LR frames that chunks still need
   std::size_t memories = 0;        // what projector and decoder remember
   // Of each network, what it needs besides: not at the same time. In the order in which they run.
@@ -26,6 +27,9 @@ struct MemoryPlan {
   std::size_t gaps = 0;  // between tensors
   std::size_t total = 0;
   std::size_t available = ops::kUnboundedMemory;  // to all of it
+  // Of the KV cache, in the host's memory; no part of the total.
+  std::int64_t spilled_windows = 0;
+  std::size_t spilled = 0;
 
   std::size_t largest_working() const;
 };
@@ -35,11 +39,16 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& settings,
                        const ops::PlanningSettings& planning);
 
+// `plan`, or, if it needs more than `available` bytes of a device's memory and the settings leave it open, one with as
+// many spilled windows as make it fit; with all of them if even that does not.
+MemoryPlan fitting_plan(const MemoryPlan& plan, const weights::ModelFiles& files, const StreamSettings& settings,
+                        const ops::PlanningSettings& planning, std::size_t available);
+
 // How the memory of `operations` has to be planned.
 ops::PlanningSettings planning_settings(const ops::Operations& operations);
 
 // Throws Error(out_of_memory), which names what is needed, what is there and what to do, if the plan needs more than is
-// available.
+// available, on the device or of the host's memory.
 void require_memory(const MemoryPlan& plan, const StreamSettings& settings);
 
 }  // namespace flashvsr::stream

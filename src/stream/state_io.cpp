@@ -38,12 +38,13 @@ class Writer {
   void value(T value) {
     bytes(&value, sizeof value);
   }
-  void tensor(const Tensor& x) {
+  // on_host: it lies in the host's memory.
+  void tensor(const Tensor& x, bool on_host = false) {
     value(static_cast<std::uint8_t>(x.dtype()));
     value(static_cast<std::uint8_t>(x.shape().rank()));
     for (const std::int64_t dim : x.shape().dims()) value(dim);
     if (out_ != nullptr) {
-      const Tensor host = ops_.to_host(x);
+      const Tensor host = on_host ? x : ops_.to_host(x);
       std::memcpy(out_ + size_, host.raw(), host.bytes());
     }
     size_ += x.bytes();
@@ -122,10 +123,14 @@ class Reader {
 // The windows of each layer that the next chunk can see, oldest first, wherever they lie.
 void write_kv_cache(Writer& writer, const ops::KvCache& cache) {
   writer.value(cache.kept_blocks() / cache.window_blocks);
-  for (const auto& slots : cache.layers) {
-    for (const std::int64_t slot : slots) {
-      const std::int64_t begin = slot * cache.window_blocks, end = begin + cache.window_blocks;
-      for (const Tensor* x : {&cache.k, &cache.v, &cache.k_means}) writer.tensor(x->sliced(begin, end));
+  for (const ops::KvCache::Layer& layer : cache.layers) {
+    for (const ops::KvCache::Window& window : layer.windows) {
+      if (window.k) {
+        for (const Tensor* x : {&window.k, &window.v, &window.k_means}) writer.tensor(*x, true);
+      } else {
+        const ops::KvCache::Window on_device = cache.window_at(window.slot);
+        for (const Tensor* x : {&on_device.k, &on_device.v, &on_device.k_means}) writer.tensor(*x);
+      }
     }
   }
 }
@@ -135,14 +140,17 @@ void read_kv_cache(Reader& reader, ops::Operations& operations, const StateLayou
   const std::int64_t blocks = layout.padded_width / 128 * (layout.padded_height / 128);
   const std::int64_t windows = std::min(layout.kv_chunks, layout.first_windows + chunk - 1);
   if (reader.count(kMostFrames) != windows) damaged("its KV cache has another length");
-  cache = ops::make_kv_cache(operations, layout.layers, blocks, layout.dim, layout.kv_chunks, layout.first_windows);
+  cache = ops::make_kv_cache(operations, layout.layers, blocks, layout.dim, layout.kv_chunks, layout.first_windows,
+                             layout.spilled_windows);
   const Shape tokens{blocks, ops::kBlockTokens, layout.dim}, means{blocks, layout.dim};
   for (std::size_t layer = 0; layer < cache.layers.size(); ++layer) {
-    for (const std::int64_t slot : cache.append(layer, windows)) {
+    cache.append(operations, layer, windows);
+    for (const std::int64_t slot : cache.newest_slots(layer, windows)) {
       operations.store(cache.k, slot * blocks, reader.tensor(tokens, operations.compute_type()));
       operations.store(cache.v, slot * blocks, reader.tensor(tokens, operations.compute_type()));
       operations.store(cache.k_means, slot * blocks, reader.tensor(means, DType::f32));
     }
+    cache.release(operations, layer);
   }
 }
 
@@ -259,6 +267,7 @@ void write_state(ops::Operations& operations, const StreamState& state, std::uin
   }
   const auto payload = bytes.subspan(kStateHeaderBytes);
   Writer writer(operations, payload.data());
+  operations.synchronize();  // windows may be on their way to the host
   write_payload(writer, state);
   Writer header(operations, bytes.data());
   header.bytes(kMagic, sizeof kMagic);

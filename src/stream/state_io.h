@@ -20,6 +20,7 @@ struct StateLayout {
   std::int64_t padded_width = 0, padded_height = 0;
   std::int64_t layers = 0, dim = 0;
   std::int64_t kv_chunks = 0, first_windows = 0;
+  std::int64_t spilled_windows = 0;     // no part of the format
   std::int64_t projector_channels = 0;  // of the first convolution
   std::array<std::int64_t, 3> tiny_channels{};
   bool full_decoder = false;

@@ -76,7 +76,7 @@ Stream::Stream(const Networks& networks, StreamSettings settings)
       padded_width_(padded(settings_.output_width)),
       padded_height_(padded(settings_.output_height)) {
   check_settings();
-  plan_ = check_memory();
+  check_memory();
   attention_.locality = {settings_.local_range, settings_.local_window};
   attention_.selection.all_allowed = settings_.all_allowed_blocks;
   attention_.selection.topk_ratio = settings_.topk_ratio.value_or(settings_.sparse_ratio * kReferencePixels /
@@ -97,6 +97,8 @@ void Stream::check_settings() const {
   check_range("output height", settings_.output_height, 1, kMostSide);
   check_range("local range", settings_.local_range, 1, kMostRange);
   check_range("number of chunks in the KV cache", settings_.kv_chunks, 1, kMostChunks);
+  check_range("number of spilled windows", settings_.spilled_windows.value_or(0), 0,
+              networks_.dit.layers() * settings_.kv_chunks);
   const double ratio = settings_.topk_ratio.value_or(settings_.sparse_ratio);
   if (!settings_.all_allowed_blocks && !(ratio > 0 && std::isfinite(ratio))) {
     fail(ErrorCode::invalid_argument, "the sparse ratio is {}: it must be a positive number", ratio);
@@ -116,16 +118,18 @@ void Stream::check_settings() const {
   }
 }
 
-// Refuses what cannot fit rather than let the system end the process in the middle of a video.
-std::optional<MemoryPlan> Stream::check_memory() const {
+// Refuses what cannot fit rather than let the system end the process in the middle of a video; decides how much of the
+// KV cache is spilled.
+void Stream::check_memory() {
   const std::size_t available = ops_.available_memory();
-  if (available == ops::kUnboundedMemory) return std::nullopt;
-  MemoryPlan plan = plan_memory(networks_.files, settings_, planning_settings(ops_));
+  if (available == ops::kUnboundedMemory) return;
+  plan_ = plan_memory(networks_.files, settings_, planning_settings(ops_));
   // Constants of the model are there already; what else is in use belongs to other streams.
-  const std::size_t in_use = ops_.memory_in_use(), others = in_use > plan.constants ? in_use - plan.constants : 0;
-  plan.available = available > others ? available - others : 0;
-  require_memory(plan, settings_);
-  return plan;
+  const std::size_t in_use = ops_.memory_in_use(), others = in_use > plan_->constants ? in_use - plan_->constants : 0;
+  const std::size_t left = available > others ? available - others : 0;
+  plan_ = fitting_plan(*plan_, networks_.files, settings_, planning_settings(ops_), left);
+  require_memory(*plan_, settings_);
+  settings_.spilled_windows = plan_->spilled_windows;
 }
 
 void Stream::require_usable() const {
@@ -264,7 +268,7 @@ Tensor Stream::run_networks(const Chunk& chunk) {
   if (chunk.index == 0) {
     const std::int64_t blocks = padded_width_ / kPaddedTo * (padded_height_ / kPaddedTo);
     state_.kv_cache = ops::make_kv_cache(ops_, dit().layers(), blocks, networks_.files.config.dim, settings_.kv_chunks,
-                                         chunk.latents / ops::kWindowLatents);
+                                         chunk.latents / ops::kWindowLatents, settings_.spilled_windows.value_or(0));
     networks_.projector.start(state_.projector, pending_frame(0));
   }
   Tensor tokens;
@@ -393,6 +397,7 @@ void Stream::restore(std::span<const std::byte> bytes) {
                            .dim = config.dim,
                            .kv_chunks = settings_.kv_chunks,
                            .first_windows = chunk_at(0).latents / ops::kWindowLatents,
+                           .spilled_windows = settings_.spilled_windows.value_or(0),
                            .projector_channels = config.lq_hidden[0],
                            .tiny_channels = {config.tc_channels[0], config.tc_channels[1], config.tc_channels[2]},
                            .full_decoder = settings_.full_decoder};

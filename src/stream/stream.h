@@ -57,6 +57,9 @@ struct StreamSettings {
   std::int64_t local_range = 11;
   ops::LocalWindow local_window = ops::LocalWindow::truncated;
   std::int64_t kv_chunks = 3;
+  // Windows of the KV cache, of layers * kv_chunks, that lie in the host's memory between chunks. Default: as many as
+  // the device's memory makes necessary. They change no result.
+  std::optional<std::int64_t> spilled_windows;
   std::uint64_t seed = 0;
   // Instead of the model's prompt: [tokens, text_dim].
   Parameter prompt;
@@ -148,7 +151,7 @@ class Stream {
 
  private:
   void check_settings() const;
-  std::optional<MemoryPlan> check_memory() const;
+  void check_memory();
   void require_usable() const;
   // Whether the next frame completes a chunk that must not be run yet. Throws if no frame can be taken at all.
   bool must_wait() const;

@@ -62,9 +62,10 @@ TEST_F(Commands, HelpNamesEveryOption) {
   const ProgramResult help = run({"upscale", "--help"});
   EXPECT_EQ(help.status, 0);
   for (const char* option :
-       {"--scale",   "--size",      "--fit",          "--model",       "--variant",      "--device",    "--precision",
-        "--decoder", "--color-fix", "--sparse-ratio", "--local-range", "--local-window", "--kv-chunks", "--seed",
-        "--threads", "--codec",     "--crf",          "--overwrite",   "--quiet",        "--json"}) {
+       {"--scale",     "--size",    "--fit",       "--model",        "--variant",     "--device",
+        "--precision", "--decoder", "--color-fix", "--sparse-ratio", "--local-range", "--local-window",
+        "--kv-chunks", "--seed",    "--threads",   "--memory-limit", "--codec",       "--crf",
+        "--overwrite", "--quiet",   "--json"}) {
     EXPECT_NE(help.out.find(option), std::string::npos) << option;
   }
   const ProgramResult version = run({"--version"});
@@ -138,6 +139,12 @@ TEST_F(Commands, InfoPlansMemory) {
     EXPECT_EQ(plan["model"], "published sizes, random weights");
     EXPECT_TRUE(plan["working"].contains("decoder"));
   }
+  const ProgramResult limited = run({"info", "--plan", "3840x2176", "--config", "published", "--device", "cuda",
+                                     "--precision", "bf16", "--memory-limit", "24", "--json"});
+  ASSERT_EQ(limited.status, 0) << limited.err;
+  const json spilled = json::parse(limited.out);
+  EXPECT_LE(spilled["total"].get<double>(), 24e9);
+  EXPECT_GT(spilled["spilled"].get<double>(), 20e9);
   const ProgramResult table = run({"info", "--plan", "256x256", "--device", "cpu", "--kv-chunks", "2"});
   EXPECT_EQ(table.status, 0) << table.err;
   EXPECT_NE(table.out.find("KV cache"), std::string::npos) << table.out;

@@ -100,7 +100,7 @@ std::vector<OpCase> attention_cases() {
                          const Parameter norm_q = in.parameter({dim}, 0.2f, 1), norm_k = in.parameter({dim}, 0.2f, 1);
                          for (const std::size_t layer : {0, 1}) {
                            query = o.append_qkv(cache, layer, qkv, norm_q, norm_k, at);
-                           cache.release(layer);
+                           cache.release(o, layer);
                          }
                        }
                        return std::vector{query.q, query.q_means, cache.k, cache.v, cache.k_means};

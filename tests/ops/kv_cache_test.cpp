@@ -5,7 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
+#include <algorithm>
+#include <deque>
 #include <set>
 
 namespace flashvsr::ops {
@@ -13,42 +14,163 @@ namespace {
 
 constexpr std::int64_t kBlocks = 2, kDim = 4;
 
-// Every layer sees its own newest windows, in order, whatever slots they lie in; no slot has two windows.
+// A back end whose copies happen as late as they may: when they are waited for, behind those of their direction that
+// were started before. What is read too early, or written over too early, shows.
+class LateOperations final : public ReferenceOperations {
+ public:
+  LateOperations() : ReferenceOperations({}) {}
+
+  Tensor host_memory(const Shape& shape, DType type) override {
+    const Tensor host = ReferenceOperations::host_memory(shape, type);
+    host_.insert(host.storage().get());
+    kept_.push_back(host);
+    std::fill_n(host.mutable_data<float>(), host.elements(), -1.0f);
+    return host;
+  }
+  std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override {
+    const auto copies = std::make_shared<Started>();
+    copies->outwards = host_.contains(pairs[0].to.storage().get());
+    for (const CopyPair& pair : pairs) {
+      EXPECT_EQ(host_.contains(pair.to.storage().get()), copies->outwards);
+      EXPECT_NE(host_.contains(pair.from.storage().get()), copies->outwards);
+      EXPECT_EQ(pair.to.bytes(), pair.from.bytes());
+    }
+    copies->pairs.assign(pairs.begin(), pairs.end());
+    (copies->outwards ? out_ : in_).push_back(copies);
+    return copies;
+  }
+  void finish_copies(const Copies& copies) override {
+    auto& queue = static_cast<const Started&>(copies).outwards ? out_ : in_;
+    const auto is_it = [&](const auto& started) { return started.get() == &copies; };
+    const auto end = std::find_if(queue.begin(), queue.end(), is_it);
+    if (end == queue.end()) return;
+    for (auto started = queue.begin(); started != std::next(end); ++started) {
+      ReferenceOperations::start_copies((*started)->pairs);
+    }
+    queue.erase(queue.begin(), std::next(end));
+  }
+
+ private:
+  struct Started final : Copies {
+    std::vector<CopyPair> pairs;
+    bool outwards = false;
+  };
+  std::set<const Storage*> host_;
+  std::vector<Tensor> kept_;
+  std::deque<std::shared_ptr<Started>> in_, out_;
+};
+
+// Windows are told apart by their values.
+void fill(Operations& operations, const KvCache& cache, std::int64_t slot, int number) {
+  const KvCache::Window window = cache.window_at(slot);
+  for (const Tensor* x : {&window.k, &window.v, &window.k_means}) {
+    std::fill_n(x->mutable_data<float>(), x->elements(), static_cast<float>(number));
+  }
+  (void)operations;
+}
+
+bool holds(const KvCache& cache, std::int64_t slot, int number) {
+  const KvCache::Window window = cache.window_at(slot);
+  for (const Tensor* x : {&window.k, &window.v, &window.k_means}) {
+    const float* values = x->data<float>();
+    if (std::any_of(values, values + x->elements(), [&](float value) { return value != static_cast<float>(number); })) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// No slot has two windows, and none is lost.
+void expect_all_slots(const KvCache& cache) {
+  std::multiset<std::int64_t> slots(cache.free_slots.begin(), cache.free_slots.end());
+  for (const KvCache::Leaving& leaving : cache.leaving) slots.insert(leaving.slot);
+  for (const KvCache::Layer& layer : cache.layers) {
+    for (const KvCache::Window& window : layer.windows) {
+      if (window.slot != KvCache::kNowhere) slots.insert(window.slot);
+    }
+  }
+  EXPECT_EQ(static_cast<std::int64_t>(slots.size()) * kBlocks, cache.k.dim(0));
+  EXPECT_EQ(std::set<std::int64_t>(slots.begin(), slots.end()).size(), slots.size());
+}
+
+// Every layer sees its own newest windows, in order, wherever they lie.
+void run_chunks(std::int64_t layers, std::int64_t kept, std::int64_t first, std::int64_t spilled) {
+  SCOPED_TRACE(
+      fmt::format("{} layers keep {} windows, the first chunk has {}, {} are spilled", layers, kept, first, spilled));
+  LateOperations operations;
+  KvCache cache = make_kv_cache(operations, layers, kBlocks, kDim, kept, first, spilled);
+  EXPECT_EQ(cache.k.dim(0), kv_cache_slots(layers, kept, first, spilled) * kBlocks);
+  std::vector<std::vector<int>> windows(static_cast<std::size_t>(layers));
+  int next = 0;
+  for (int chunk = 0; chunk < 10; ++chunk) {
+    cache.begin_chunk(chunk == 0 ? first : 1);
+    for (std::size_t layer = 0; layer < windows.size(); ++layer) {
+      cache.append(operations, layer, cache.new_windows);
+      for (const std::int64_t slot : cache.newest_slots(layer, cache.new_windows)) {
+        fill(operations, cache, slot, next);
+        windows[layer].push_back(next++);
+      }
+      const std::vector<std::int64_t> slots = cache.view(layer).slots;
+      const std::size_t expected = std::min(windows[layer].size(), static_cast<std::size_t>(kept + cache.new_windows));
+      ASSERT_EQ(slots.size(), chunk == 0 ? windows[layer].size() : expected);
+      for (std::size_t i = 0; i < slots.size(); ++i) {
+        ASSERT_TRUE(holds(cache, slots[i], windows[layer][windows[layer].size() - slots.size() + i]))
+            << "chunk " << chunk << ", layer " << layer << ", window " << i;
+      }
+      cache.release(operations, layer);
+      expect_all_slots(cache);
+    }
+    EXPECT_EQ(cache.kept_blocks(), std::min(kept, first + chunk) * kBlocks);
+  }
+}
+
 TEST(KvCache, LayersShareThePool) {
   for (const std::int64_t layers : {1, 2, 5}) {
     for (const std::int64_t kept : {1, 2, 3, 7}) {
+      for (const std::int64_t first : {1, 3}) run_chunks(layers, kept, first, 0);
+    }
+  }
+}
+
+TEST(KvCache, SpilledWindowsComeBack) {
+  for (const std::int64_t layers : {1, 2, 5}) {
+    for (const std::int64_t kept : {1, 2, 3, 7}) {
       for (const std::int64_t first : {1, 3}) {
-        ReferenceOperations operations({});
-        KvCache cache = make_kv_cache(operations, layers, kBlocks, kDim, kept, first);
-        EXPECT_EQ(cache.k.dim(0), kv_cache_slots(layers, kept, first) * kBlocks);
-        std::vector<std::vector<int>> windows(static_cast<std::size_t>(layers));
-        std::map<std::int64_t, int> contents;
-        int next = 0;
-        for (int chunk = 0; chunk < 12; ++chunk) {
-          cache.begin_chunk(chunk == 0 ? first : 1);
-          for (std::size_t layer = 0; layer < windows.size(); ++layer) {
-            for (const std::int64_t slot : cache.append(layer, cache.new_windows)) {
-              contents[slot] = next;
-              windows[layer].push_back(next++);
-            }
-            const KeyValueView view = cache.view(layer);
-            ASSERT_LE(view.slots.size(), windows[layer].size());
-            const std::size_t hidden = windows[layer].size() - view.slots.size();
-            for (std::size_t i = 0; i < view.slots.size(); ++i) {
-              ASSERT_EQ(contents.at(view.slots[i]), windows[layer][hidden + i]);
-            }
-            cache.release(layer);
-          }
-          std::set<std::int64_t> used(cache.free_slots.begin(), cache.free_slots.end());
-          std::size_t count = cache.free_slots.size();
-          for (const auto& slots : cache.layers) used.insert(slots.begin(), slots.end()), count += slots.size();
-          EXPECT_EQ(used.size(), count);
-          EXPECT_EQ(static_cast<std::int64_t>(count), kv_cache_slots(layers, kept, first));
-          EXPECT_EQ(cache.kept_blocks(), std::min(kept, first + chunk) * kBlocks);
-        }
+        for (std::int64_t spilled = 1; spilled <= layers * kept; ++spilled) run_chunks(layers, kept, first, spilled);
       }
     }
   }
+}
+
+// A window goes to the host once, and comes back once a chunk until it is forgotten.
+TEST(KvCache, NoWindowIsCopiedMoreOftenThanNeeded) {
+  class CountingOperations final : public ReferenceOperations {
+   public:
+    CountingOperations() : ReferenceOperations({}) {}
+    Tensor host_memory(const Shape& shape, DType type) override {
+      ++hosts;
+      return ReferenceOperations::host_memory(shape, type);
+    }
+    std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override {
+      copies += static_cast<int>(pairs.size());
+      return ReferenceOperations::start_copies(pairs);
+    }
+    int hosts = 0, copies = 0;
+  } operations;
+  constexpr std::int64_t kLayers = 4, kKept = 3;
+  KvCache cache = make_kv_cache(operations, kLayers, kBlocks, kDim, kKept, 3, 2 * kLayers);
+  for (int chunk = 0; chunk < 6; ++chunk) {
+    operations.copies = 0;
+    cache.begin_chunk(chunk == 0 ? 3 : 1);
+    for (std::size_t layer = 0; layer < kLayers; ++layer) {
+      cache.append(operations, layer, cache.new_windows);
+      cache.release(operations, layer);
+    }
+    // Two windows of a layer go, and the first layer's come back; later two of a layer come, and one goes. Each is k, v
+    // and means.
+    EXPECT_EQ(operations.copies, 3 * (chunk == 0 ? 2 * kLayers + 2 : 3 * kLayers));
+  }
+  EXPECT_EQ(operations.hosts, 3 * 2 * kLayers);
 }
 
 // The published model's: 30 layers of 3 windows and one more.
@@ -57,19 +179,20 @@ TEST(KvCache, HasOneSlotMoreThanWindowsAreKept) {
   EXPECT_EQ(kv_cache_slots(30, 2, 3), 61);
   EXPECT_EQ(kv_cache_slots(1, 1, 3), 3);
   EXPECT_EQ(kv_cache_slots(30, 5, 3), 151);
+  // Room for one window of each of two layers, one that leaves and the new one.
+  EXPECT_EQ(kv_cache_slots(30, 3, 3, 30), 64);
+  EXPECT_EQ(kv_cache_slots(30, 3, 3, 90), 8);
 }
 
 TEST(KvCache, RefusesWhatDoesNotFit) {
   ReferenceOperations operations({});
   KvCache cache = make_kv_cache(operations, 2, kBlocks, kDim, 1, 3);
   cache.begin_chunk(3);
-  EXPECT_EQ(cache.append(0, 3).size(), 3U);
+  cache.append(operations, 0, 3);
   // The first layer was not released.
-  EXPECT_THROW(cache.append(1, 3), Error);
+  EXPECT_THROW(cache.append(operations, 1, 3), Error);
   EXPECT_THROW(cache.begin_chunk(1), Error);
-  cache.release(0);
-  cache.begin_chunk(1);
-  EXPECT_EQ(cache.layers[0].size(), 1U);
+  EXPECT_THROW(make_kv_cache(operations, 2, kBlocks, kDim, 1, 3, 3), Error);
 }
 
 }  // namespace

@@ -318,7 +318,7 @@ TEST(ReferenceAttention, CacheEqualsPlainOrder) {
       const Tensor qkv = operations.from_host(random_tensor({grid.tokens(), 3 * dim}, 10 + chunk), compute);
       const Tensor other = operations.from_host(random_tensor({grid.tokens(), 3 * dim}, 100 + chunk), compute);
       operations.append_qkv(cache, 0, other, norm_q, norm_k, grid);
-      cache.release(0);
+      cache.release(operations, 0);
       const Query query = operations.append_qkv(cache, 1, qkv, norm_q, norm_k, grid);
       const QueryKeyValue plain = operations.split_qkv(qkv, norm_q, norm_k, grid);
       all_k.push_back(plain.k);
@@ -326,7 +326,8 @@ TEST(ReferenceAttention, CacheEqualsPlainOrder) {
       all_means.push_back(plain.k_means);
       const Tensor k = operations.concatenate(all_k), v = operations.concatenate(all_v);
       const Tensor means = operations.concatenate(all_means);
-      const auto in_view = static_cast<std::int64_t>(cache.layers[1].size()), blocks = in_view * grid.window_blocks();
+      const auto in_view = static_cast<std::int64_t>(cache.layers[1].windows.size()),
+                 blocks = in_view * grid.window_blocks();
       EXPECT_EQ(in_view, chunk == 0 ? 3 : kept + 1);
       const KeyValueView newest = plain_view(k.sliced(k.dim(0) - blocks * kBlockTokens, k.dim(0)),
                                              v.sliced(v.dim(0) - blocks * kBlockTokens, v.dim(0)),
@@ -337,7 +338,7 @@ TEST(ReferenceAttention, CacheEqualsPlainOrder) {
         return values_of(operations, operations.sparse_attention(query.q, view, mask, heads));
       };
       EXPECT_EQ(attend(cache.view(1)), attend(newest)) << "chunk " << chunk;
-      cache.release(1);
+      cache.release(operations, 1);
       grid.first_latent += grid.latents;
       grid.latents = 2;
     }

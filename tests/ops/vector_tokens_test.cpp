@@ -111,7 +111,7 @@ TEST(VectorTokens, AppendQkvWritesTheSlots) {
       std::vector<QueryKeyValue> chunks;
       for (const TokenGrid& grid : {first, second}) {
         const Tensor qkv = o.from_host(random_host({grid.tokens(), 3 * kDim}, 20), type);
-        cache.release(1);
+        cache.release(o, 1);
         cache.begin_chunk(grid.latents / kWindowLatents);
         const Query query = o.append_qkv(cache, 1, qkv, norm_q, norm_k, grid);
         chunks.push_back(o.split_qkv(qkv, norm_q, norm_k, grid));
@@ -119,7 +119,7 @@ TEST(VectorTokens, AppendQkvWritesTheSlots) {
         expect_equal(o, query.q_means, o, chunks.back().q_means);
       }
       // In view: windows 1 and 2 of the first chunk, then the second chunk.
-      const std::vector<std::int64_t>& slots = cache.layers[1];
+      const std::vector<std::int64_t> slots = cache.view(1).slots;
       ASSERT_EQ(slots.size(), 3U);
       const std::int64_t blocks = cache.window_blocks;
       for (std::size_t window = 0; window < 3; ++window) {

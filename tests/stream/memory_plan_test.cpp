@@ -92,6 +92,72 @@ TEST(MemoryPlan, RefusesWhatDoesNotFit) {
   }
 }
 
+// What is spilled changes no value, and a saved stream does not know of it.
+TEST(MemoryPlan, SpilledWindowsChangeNothing) {
+  const TestModel& model = attention_model();
+  StreamSettings settings = make_settings(40, 30, 4);
+  const Clip clip = wave_clip(58, 40, 30);
+  const Clip expected = run(model, settings, clip);
+  const std::int64_t most = model.networks.dit.layers() * settings.kv_chunks;
+  for (const std::int64_t spilled : {std::int64_t{1}, most / 2, most}) {
+    settings.spilled_windows = spilled;
+    EXPECT_TRUE(run(model, settings, clip) == expected) << spilled;
+  }
+  settings.spilled_windows = most - 1;
+  Stream first(model.networks, settings);
+  Clip output = send_all(first, Clip(clip.begin(), clip.begin() + 41));
+  settings.spilled_windows = 2;
+  Stream second(model.networks, settings);
+  second.restore(first.save());
+  EXPECT_TRUE(second.save() == first.save());
+  append(output, run(second, Clip(clip.begin() + 41, clip.end())));
+  EXPECT_TRUE(output == expected);
+  settings.spilled_windows = most + 1;
+  EXPECT_THROW(Stream(model.networks, settings), Error);
+}
+
+TEST(MemoryPlan, SpillsWhatDoesNotFit) {
+  const weights::ModelFiles& files = attention_model().networks.files;
+  StreamSettings settings = settings_of(1024, 512);
+  const MemoryPlan whole = plan_memory(files, settings, kF32);
+  EXPECT_EQ(whole.spilled, 0U);
+  const auto fitted = [&](std::size_t available) { return fitting_plan(whole, files, settings, kF32, available); };
+  EXPECT_EQ(fitted(whole.total).spilled_windows, 0);
+  settings.kv_chunks = 8;
+  const MemoryPlan large = plan_memory(files, settings, kF32);
+  MemoryPlan plan = fitting_plan(large, files, settings, kF32, large.total - large.kv_cache / 8);
+  EXPECT_LE(plan.total, large.total - large.kv_cache / 8);
+  EXPECT_GT(plan.spilled_windows, 0);
+  EXPECT_LT(plan.spilled_windows, 8 * files.config.layers);
+  EXPECT_GT(plan.spilled, large.kv_cache / 8);
+  EXPECT_LT(plan.kv_cache, large.kv_cache);
+  // All of them are not enough, and the error says so.
+  plan = fitting_plan(large, files, settings, kF32, large.weights);
+  EXPECT_EQ(plan.spilled_windows, 8 * files.config.layers);
+  EXPECT_THROW(require_memory(plan, settings), Error);
+  // Only the user's word counts if there is one, and the host's memory is no help against itself.
+  settings.spilled_windows = 1;
+  EXPECT_GT(fitting_plan(large, files, settings, kF32, 1).total, 1U);
+  settings.spilled_windows.reset();
+  ops::PlanningSettings cpu = kF32;
+  cpu.own_memory = false;
+  EXPECT_EQ(fitting_plan(plan_memory(files, settings, cpu), files, settings, cpu, 1).spilled_windows, 0);
+}
+
+TEST(MemoryPlan, ObeysALimit) {
+  const auto operations =
+      ops::make_backend({.device = ops::Device::cpu_reference, .memory_limit = std::size_t{100} << 20});
+  const Networks networks(*operations, attention_model().networks.files);
+  EXPECT_EQ(operations->available_memory(), std::size_t{100} << 20);
+  EXPECT_NO_THROW(Stream(networks, make_settings(32, 32, 4)));
+  try {
+    const Stream stream(networks, make_settings(512, 512, 4));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::out_of_memory);
+  }
+}
+
 TEST(MemoryPlan, IsKeptByTheStream) {
   const StreamSettings settings = make_settings(32, 32, 4);
   const Stream stream(attention_model().networks, settings);

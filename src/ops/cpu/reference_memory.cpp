@@ -41,8 +41,16 @@ CpuSettings resolved(CpuSettings settings) {
 ReferenceOperations::ReferenceOperations(const CpuSettings& settings)
     : settings_(resolved(settings)), pool_(MemoryPool::create()) {}
 
+std::shared_ptr<Copies> ReferenceOperations::start_copies(std::span<const CopyPair> pairs) {
+  for (const CopyPair& pair : pairs) std::memcpy(pair.to.mutable_raw(), pair.from.raw(), pair.from.bytes());
+  return std::make_shared<Copies>();
+}
+
+void ReferenceOperations::finish_copies(const Copies&) {}
+
 std::size_t ReferenceOperations::available_memory() const {
-  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const auto all = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  return settings_.memory_limit > 0 ? std::min(settings_.memory_limit, all) : all;
 }
 
 // One value after the other: result[i] = function(x[i]).

@@ -27,6 +27,11 @@ class ReferenceOperations : public Operations {
   std::size_t peak_memory() const override { return pool_->peak(); }
   std::size_t available_memory() const override;
   int host_threads() const override { return settings_.threads; }
+  // Copies are done when they are started.
+  Tensor transfer_memory(const Shape& shape, DType type) override { return zeros(shape, type); }
+  Tensor host_memory(const Shape& shape, DType type) override { return allocate_host(shape, type); }
+  std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override;
+  void finish_copies(const Copies& copies) override;
 
  protected:
   const CpuSettings& settings() const { return settings_; }

@@ -204,7 +204,7 @@ Query VectorOperations::do_append_qkv(KvCache& cache, std::size_t layer, const T
   const QueryKeyValue values{allocate_compute({grid.tokens(), dim}), cache.k, cache.v,
                              do_allocate({grid.blocks(), dim}, DType::f32), cache.k_means};
   std::vector<std::int64_t> blocks;
-  for (const std::int64_t slot : cache.new_slots(layer)) {
+  for (const std::int64_t slot : cache.newest_slots(layer, cache.new_windows)) {
     for (std::int64_t block = 0; block < window_blocks; ++block) blocks.push_back(slot * window_blocks + block);
   }
   split_qkv_into(qkv, norm_q, norm_k, grid, values, blocks);

@@ -50,6 +50,7 @@ class PinnedArrival final : public Arrival {
 CudaOperations::CudaOperations(const CudaSettings& settings)
     : settings_(settings),
       device_(settings.device),
+      copies_(cuda::CopyStreams::create()),
       linear_(std::make_unique<CudaLinear>(device_)),
       convolution_path_(chosen_convolution_path(device_)),
       attention_(std::make_unique<CudaAttention>(device_)),

@@ -5,6 +5,7 @@
 // and nothing waits for it but synchronize() and to_host().
 #pragma once
 
+#include "ops/cuda/copy_streams.h"
 #include "ops/cuda/device.h"
 #include "ops/operations.h"
 #include "ops/prepared_weights.h"
@@ -24,6 +25,7 @@ struct CudaSettings {
   int device = 0;
   DType compute = DType::bf16;   // f32 or bf16: activations and weights of products; sums are f32
   DType residual = DType::bf16;  // of the DiT's residual stream
+  std::size_t memory_limit = 0;  // bytes that streams are planned for; 0: all of the device's
 };
 
 struct CudaLinear;          // cuda/linear.h: handle and plans of cuBLASLt
@@ -42,11 +44,15 @@ class CudaOperations : public Operations {
   std::string name() const override { return "cuda"; }
   DType compute_type() const override { return settings_.compute; }
   DType residual_type() const override { return settings_.residual; }
-  void synchronize() override { device_.synchronize(); }
+  void synchronize() override;
   std::size_t memory_in_use() const override { return device_.activations().in_use(); }
   std::size_t peak_memory() const override { return device_.activations().peak(); }
   std::size_t device_memory() const override { return device_.held_memory(); }
-  std::size_t available_memory() const override { return device_.held_memory() + device_.free_memory(); }
+  std::size_t available_memory() const override;
+  Tensor transfer_memory(const Shape& shape, DType type) override;
+  Tensor host_memory(const Shape& shape, DType type) override;
+  std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override;
+  void finish_copies(const Copies& copies) override;
   Hardware hardware() const override;
   std::unique_ptr<Mark> mark() override;
 
@@ -137,6 +143,7 @@ class CudaOperations : public Operations {
 
   CudaSettings settings_;
   cuda::Device device_;
+  std::shared_ptr<cuda::CopyStreams> copies_;
   PreparedWeights prepared_;
   std::unique_ptr<CudaLinear> linear_;
   const ConvolutionPath convolution_path_;

@@ -6,7 +6,7 @@ namespace flashvsr::ops {
 namespace {
 
 Operations* make(const CudaPluginSettings& settings) {
-  CudaSettings cuda_settings{.device = settings.device};
+  CudaSettings cuda_settings{.device = settings.device, .memory_limit = settings.memory_limit};
   if (settings.f32) cuda_settings.compute = cuda_settings.residual = DType::f32;
   return new CudaOperations(cuda_settings);
 }

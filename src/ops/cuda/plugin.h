@@ -8,6 +8,7 @@ namespace flashvsr::ops {
 struct CudaPluginSettings {
   int device = 0;
   bool f32 = false;
+  std::size_t memory_limit = 0;  // bytes; 0: none
 };
 
 // Name of the file, and of the one C function that it exports.
@@ -25,6 +26,6 @@ struct CudaPlugin {
   std::string (*describe)();
 };
 
-inline constexpr const char* kCudaPluginVersion = "flashvsr-cuda-1";
+inline constexpr const char* kCudaPluginVersion = "flashvsr-cuda-2";
 
 }  // namespace flashvsr::ops

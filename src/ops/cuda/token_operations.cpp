@@ -102,8 +102,7 @@ QueryKeyValue CudaOperations::do_split_qkv(const Tensor& qkv, const Parameter& n
 
 Query CudaOperations::do_append_qkv(KvCache& cache, std::size_t layer, const Tensor& qkv, const Parameter& norm_q,
                                     const Parameter& norm_k, const TokenGrid& grid) {
-  const auto slots = cache.new_slots(layer);
-  const KeyValueDestination to{cache.k, cache.v, cache.k_means, {slots.begin(), slots.end()}};
+  const KeyValueDestination to{cache.k, cache.v, cache.k_means, cache.newest_slots(layer, cache.new_windows)};
   return split(device_, qkv, on_device(norm_q, DType::f32), on_device(norm_k, DType::f32),
                rope_->angles(qkv.dim(1) / 3 / grid.heads, grid), grid, to);
 }

@@ -1,0 +1,28 @@
+// How much memory there is, and state in the host's memory.
+#include "ops/cuda/cuda_operations.h"
+
+#include <algorithm>
+
+namespace flashvsr::ops {
+
+std::size_t CudaOperations::available_memory() const {
+  const std::size_t all = device_.held_memory() + device_.free_memory();
+  return settings_.memory_limit > 0 ? std::min(settings_.memory_limit, all) : all;
+}
+
+Tensor CudaOperations::transfer_memory(const Shape& shape, DType type) { return copies_->guarded(zeros(shape, type)); }
+
+Tensor CudaOperations::host_memory(const Shape& shape, DType type) { return copies_->host_memory(shape, type); }
+
+std::shared_ptr<Copies> CudaOperations::start_copies(std::span<const CopyPair> pairs) {
+  return copies_->start(pairs, stream());
+}
+
+void CudaOperations::finish_copies(const Copies& copies) { cuda::CopyStreams::finish(copies, stream()); }
+
+void CudaOperations::synchronize() {
+  device_.synchronize();
+  copies_->synchronize();
+}
+
+}  // namespace flashvsr::ops

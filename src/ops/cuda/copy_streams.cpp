@@ -1,0 +1,106 @@
+#include "ops/cuda/copy_streams.h"
+
+#include "ops/cuda/device.h"
+
+namespace flashvsr::cuda {
+namespace {
+
+class GuardedStorage final : public Storage {
+ public:
+  GuardedStorage(const Tensor& device, std::shared_ptr<CopyStreams> streams)
+      : Storage(device.mutable_raw(), device.bytes()), device_(device), streams_(std::move(streams)) {}
+  ~GuardedStorage() override { streams_->synchronize(); }
+
+ private:
+  Tensor device_;
+  std::shared_ptr<CopyStreams> streams_;
+};
+
+class PinnedStorage final : public Storage {
+ public:
+  PinnedStorage(void* data, std::size_t bytes, std::shared_ptr<CopyStreams> streams)
+      : Storage(data, bytes), streams_(std::move(streams)) {}
+  ~PinnedStorage() override {
+    streams_->synchronize();
+    cudaFreeHost(data());
+  }
+
+ private:
+  std::shared_ptr<CopyStreams> streams_;
+};
+
+class Event {
+ public:
+  explicit Event(cudaStream_t stream) {
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
+    const cudaError_t status = cudaEventRecord(event_, stream);
+    if (status != cudaSuccess) cudaEventDestroy(event_);
+    check(status, "recording an event");
+  }
+  // One that is still waited for goes when it has happened.
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  void wait_for_it(cudaStream_t stream) const { check(cudaStreamWaitEvent(stream, event_), "waiting for an event"); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+class StartedCopies final : public ops::Copies {
+ public:
+  explicit StartedCopies(cudaStream_t stream) : end(stream) {}
+  const Event end;
+};
+
+}  // namespace
+
+std::shared_ptr<CopyStreams> CopyStreams::create() {
+  std::shared_ptr<CopyStreams> streams(new CopyStreams);
+  check(cudaStreamCreateWithFlags(&streams->to_device_, cudaStreamNonBlocking), "making a stream");
+  check(cudaStreamCreateWithFlags(&streams->to_host_, cudaStreamNonBlocking), "making a stream");
+  return streams;
+}
+
+CopyStreams::~CopyStreams() {
+  if (to_device_) cudaStreamDestroy(to_device_);
+  if (to_host_) cudaStreamDestroy(to_host_);
+}
+
+Tensor CopyStreams::guarded(const Tensor& device) {
+  return Tensor(device.shape(), device.dtype(), std::make_shared<GuardedStorage>(device, shared_from_this()));
+}
+
+Tensor CopyStreams::host_memory(const Shape& shape, DType type) {
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(type);
+  void* data = nullptr;
+  check(cudaHostAlloc(&data, bytes, cudaHostAllocDefault), "pinning memory of the host for the KV cache");
+  return Tensor(shape, type, std::make_shared<PinnedStorage>(data, bytes, shared_from_this()));
+}
+
+std::shared_ptr<ops::Copies> CopyStreams::start(std::span<const ops::CopyPair> pairs, cudaStream_t computing) {
+  const auto is_host = [](const Tensor& x) { return dynamic_cast<const PinnedStorage*>(x.storage().get()) != nullptr; };
+  const bool outwards = is_host(pairs[0].to);
+  const cudaStream_t stream = outwards ? to_host_ : to_device_;
+  Event(computing).wait_for_it(stream);
+  for (const ops::CopyPair& pair : pairs) {
+    require(is_host(pair.to) == outwards && is_host(pair.from) != outwards && pair.to.bytes() == pair.from.bytes(),
+            "copies go between the device and memory that is made for them, in one direction");
+    check(cudaMemcpyAsync(pair.to.mutable_raw(), pair.from.raw(), pair.from.bytes(),
+                          outwards ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice, stream),
+          "copying state");
+  }
+  return std::make_shared<StartedCopies>(stream);
+}
+
+void CopyStreams::finish(const ops::Copies& copies, cudaStream_t computing) {
+  static_cast<const StartedCopies&>(copies).end.wait_for_it(computing);
+}
+
+void CopyStreams::synchronize() const {
+  cudaStreamSynchronize(to_device_);
+  cudaStreamSynchronize(to_host_);
+}
+
+}  // namespace flashvsr::cuda
