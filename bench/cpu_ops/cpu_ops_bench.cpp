@@ -141,8 +141,9 @@ class OperationRates {
     const Parameter grow = parameter({frames * in, in, 1, 1});
     const ops::ConvWeights weights{parameter({out, in, 3, 3}), parameter({out}, DType::f32)};
     report(what, fmt::format("{}x{}, {} -> {} x {}", height, width, in, frames, out),
-           32.0 * product({frames, height, width, in, out}),
-           [&] { ops_.upsample_grow_conv2d(x, grow, weights, frames); });
+           32.0 * product({frames, height, width, in, out}), [&] {
+             for (std::int64_t frame = 0; frame < frames; ++frame) ops_.upsample_grow_conv2d(x, grow, weights, frame);
+           });
   }
 
   void conv3d(const char* what, std::int64_t front, std::int64_t frames, std::int64_t height, std::int64_t width,

@@ -44,6 +44,8 @@ TinyDecoder::TinyDecoder(ops::Operations& operations, const weights::ModelFiles&
     stages_[i].conv = convolution(std::to_string(kStages[i].conv));
     stages_[i].frames = stages_[i].grow.dim(0) / stages_[i].grow.dim(1);
   }
+  std::int64_t frames = 1;
+  for (auto stage = stages_.rbegin(); stage != stages_.rend(); ++stage) stage->last_frames = frames *= stage->frames;
   conv_out1_ = convolution("24");
   conv_out_ = convolution("26");
 }
@@ -58,73 +60,66 @@ Tensor TinyDecoder::mem_block(const MemBlock& block, Tensor& memory, const Tenso
   return ops_.conv2d(y, block.conv[2], {.residual = &x, .activation = kRelu});
 }
 
-// A frame goes through all later stages before the next one enters them. Memories see the same frames in the same order
-// as if each stage had finished all frames first.
-void TinyDecoder::run_stage(TinyDecoderState& state, std::size_t number, Tensor x, const TakeFrame& take) const {
+// A frame goes through all later stages before the next one grows. Memories see the same frames in the same order as if
+// each stage had finished all frames first. x becomes the decoder's frames from first_frame on.
+void TinyDecoder::run_stage(TinyDecoderState& state, std::size_t number, Tensor x, std::int64_t first_frame,
+                            const TakeFrame& take, const DecodedFrames& wanted) const {
   const Stage& stage = stages_[number];
   for (std::size_t i = 0; i < 3; ++i) x = mem_block(stage.mem_blocks[i], state.memory[3 * number + i], x);
   if (number + 1 == stages_.size()) {
-    std::vector<Tensor> video = to_video(x);
-    x = {};
-    for (Tensor& frame : video) take(std::move(frame));
+    // Nothing behind the last memory is remembered.
+    for (std::int64_t i = 0; i < stage.frames; ++i) {
+      if (first_frame + i >= wanted.begin && first_frame + i < wanted.end) take(to_video(x, i));
+    }
     return;
   }
-  // No activation: the MemBlocks of the next stage take the sum as it is.
-  std::vector<Tensor> grown = ops_.upsample_grow_conv2d(x, stage.grow, stage.conv, stage.frames);
-  x = {};
-  for (Tensor& frame : grown) run_stage(state, number + 1, std::move(frame), take);
+  for (std::int64_t i = 0; i < stage.frames; ++i) {
+    // No activation: the MemBlocks of the next stage take the sum as it is.
+    Tensor grown = ops_.upsample_grow_conv2d(x, stage.grow, stage.conv, i);
+    if (i + 1 == stage.frames) x = {};
+    run_stage(state, number + 1, std::move(grown), first_frame + i * stages_[number + 1].last_frames, take, wanted);
+  }
 }
 
-// What lies behind the last MemBlock, in slices of as many rows as slice_bytes_ allows: x [1, H/2, W/2, C] -> frames
-// [1, H, W, 3].
-std::vector<Tensor> TinyDecoder::to_video(const Tensor& x) const {
+// What lies behind the last MemBlock, in slices of as many rows as slice_bytes_ allows: x [1, H/2, W/2, C] -> the
+// frame-th that it grows into, [1, H, W, 3].
+Tensor TinyDecoder::to_video(const Tensor& x, std::int64_t frame) const {
   const Stage& stage = stages_.back();
   const std::int64_t height = x.dim(1), channels = stage.conv.weight.dim(0);
-  // The frames that x grows into, and one after another convolution.
-  const std::int64_t row_values = 2 * 2 * x.dim(2) * channels * (stage.frames + 1);
+  // The frame, and the same after another convolution.
+  const std::int64_t row_values = 2 * 2 * x.dim(2) * channels * 2;
   const auto row_bytes = static_cast<std::int64_t>(static_cast<std::size_t>(row_values) * size_of(x.dtype()));
   const std::int64_t most = std::max<std::int64_t>(static_cast<std::int64_t>(slice_bytes_) / row_bytes, 1);
   const std::int64_t slices = (height + most - 1) / most, rows = (height + slices - 1) / slices;
-  std::vector<std::vector<Tensor>> parts(static_cast<std::size_t>(stage.frames));
+  std::vector<Tensor> parts;
   for (std::int64_t begin = 0; begin < height; begin += rows) {
-    std::vector<Tensor> slice = slice_to_video(x, begin, std::min(height, begin + rows));
-    for (std::size_t frame = 0; frame < parts.size(); ++frame) parts[frame].push_back(std::move(slice[frame]));
+    parts.push_back(slice_to_video(x, frame, begin, std::min(height, begin + rows)));
   }
-  std::vector<Tensor> video;
-  for (std::vector<Tensor>& frame : parts) {
-    video.push_back(ops_.concatenate(frame).reshaped({1, 2 * height, 2 * x.dim(2), 3}));
-    frame.clear();
-  }
-  return video;
+  return ops_.concatenate(parts).reshaped({1, 2 * height, 2 * x.dim(2), 3});
 }
 
-// Rows [begin, end) of x [1, H/2, W/2, C] -> rows [2 begin, 2 end) of the frames, [rows, W, 3]. Three convolutions see
+// Rows [begin, end) of x [1, H/2, W/2, C] -> rows [2 begin, 2 end) of the frame, [rows, W, 3]. Three convolutions see
 // one row more each than they give; only beyond the frame are these zeros.
-std::vector<Tensor> TinyDecoder::slice_to_video(const Tensor& x, std::int64_t begin, std::int64_t end) const {
+Tensor TinyDecoder::slice_to_video(const Tensor& x, std::int64_t frame, std::int64_t begin, std::int64_t end) const {
   constexpr std::int64_t kMargin = 2;
   const Stage& stage = stages_.back();
   const std::int64_t height = x.dim(1);
   const std::int64_t first = std::max<std::int64_t>(begin - kMargin, 0), last = std::min(height, end + kMargin);
   const bool top = begin == 0, bottom = end == height;
   constexpr auto kRelu = ops::Activation::relu;
-  std::vector<Tensor> frames =
-      ops_.upsample_grow_conv2d(rows_of(x, first, last), stage.grow, stage.conv, stage.frames, kRelu);
+  Tensor y = ops_.upsample_grow_conv2d(rows_of(x, first, last), stage.grow, stage.conv, frame, kRelu);
   // What two more convolutions need; the rows outside of that saw zeros where there are none.
   const std::int64_t from = std::max<std::int64_t>(2 * begin - 2, 0), to = std::min(2 * height, 2 * end + 2);
-  for (Tensor& frame : frames) {
-    const int pad_top = top ? 1 : 0, pad_bottom = bottom ? 1 : 0;
-    Tensor y = ops_.conv2d(rows_of(frame, from - 2 * first, to - 2 * first), conv_out1_,
-                           {.pad_top = pad_top, .pad_bottom = pad_bottom, .activation = kRelu});
-    frame = {};
-    y = ops_.conv2d(y, conv_out_, {.pad_top = pad_top, .pad_bottom = pad_bottom, .output = DType::f32});
-    y = ops_.affine(y, 2.0f, -1.0f, DType::f32);  // the decoder speaks [0, 1]
-    frame = y.reshaped({y.dim(1), y.dim(2), y.dim(3)});
-  }
-  return frames;
+  const int pad_top = top ? 1 : 0, pad_bottom = bottom ? 1 : 0;
+  y = ops_.conv2d(rows_of(y, from - 2 * first, to - 2 * first), conv_out1_,
+                  {.pad_top = pad_top, .pad_bottom = pad_bottom, .activation = kRelu});
+  y = ops_.conv2d(y, conv_out_, {.pad_top = pad_top, .pad_bottom = pad_bottom, .output = DType::f32});
+  y = ops_.affine(y, 2.0f, -1.0f, DType::f32);  // the decoder speaks [0, 1]
+  return y.reshaped({y.dim(1), y.dim(2), y.dim(3)});
 }
 
-void TinyDecoder::push(TinyDecoderState& state, const Tensor& condition, const Tensor& latent,
-                       const TakeFrame& take) const {
+void TinyDecoder::push(TinyDecoderState& state, const Tensor& condition, const Tensor& latent, const TakeFrame& take,
+                       const DecodedFrames& wanted) const {
   const ops::ProfilePart part(ops_, "decoder");
   constexpr auto kRelu = ops::Activation::relu;
   Tensor x;
@@ -134,7 +129,7 @@ void TinyDecoder::push(TinyDecoderState& state, const Tensor& condition, const T
     x = ops_.conv2d(pixels, conv_in_, {.second = &latents, .activation = kRelu});
   }
   x = ops_.conv2d(x, conv_in2_, {.activation = kRelu});
-  run_stage(state, 0, std::move(x), take);
+  run_stage(state, 0, std::move(x), 0, take, wanted);
 }
 
 std::vector<Tensor> TinyDecoder::push(TinyDecoderState& state, const Tensor& condition, const Tensor& latent) const {

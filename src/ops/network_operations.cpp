@@ -301,18 +301,19 @@ Tensor Operations::upsample_conv2d(const Tensor& x, const ConvWeights& conv, Act
                   [&] { return do_upsample_conv2d(x, conv, activation); });
 }
 
-std::vector<Tensor> Operations::upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                                     std::int64_t frames, Activation activation) {
+Tensor Operations::upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                        std::int64_t frame, Activation activation) {
   const Parameter& weight = conv.weight;
   check(has_rank(x, 4) && x.dtype() == compute_type() && x.dim(0) == 1 && x.elements() > 0, "upsample_grow_conv2d",
         "x must be [1, H, W, C] in the compute type", {x});
-  check(grow && frames > 0 && grow.shape() == Shape{frames * x.dim(3), x.dim(3), 1, 1}, "upsample_grow_conv2d",
-        "the 1x1 weight must be [frames x C, C, 1, 1]", {x, grow});
+  const std::int64_t frames = grow ? grow.dim(0) / x.dim(3) : 0;
+  check(frame >= 0 && frame < frames && grow.shape() == Shape{frames * x.dim(3), x.dim(3), 1, 1},
+        "upsample_grow_conv2d", "the 1x1 weight must be [frames x C, C, 1, 1], and the frame one of them", {x, grow});
   check(weight && weight.shape() == Shape{weight.dim(0), x.dim(3), 3, 3} && is_bias(conv.bias, weight.dim(0)),
         "upsample_grow_conv2d", "the weight must be [out, C, 3, 3], the bias [out]", {x, weight, conv.bias});
-  const double flops = 2 * product({frames, 4 * x.elements(), weight.dim(0), 4});
+  const double flops = 2 * product({4 * x.elements(), weight.dim(0), 4});
   return measured(*this, "upsample_conv2d", computing(flops, x),
-                  [&] { return do_upsample_grow_conv2d(x, grow, conv, frames, activation); });
+                  [&] { return do_upsample_grow_conv2d(x, grow, conv, frame, activation); });
 }
 
 }  // namespace flashvsr::ops

@@ -183,11 +183,11 @@ class Operations {
   Tensor conv2d(const Tensor& x, const ConvWeights& weights, const Conv2dOptions& options = {});
   // Nearest upsampling x2, then convolution 3x3 (zero padding 1), then the activation.
   Tensor upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation = Activation::none);
-  // Nearest upsampling x2, a 1x1 convolution without bias (TGrow) whose channels split into `frames` frames of C
-  // channels, then a 3x3 convolution (zero padding 1) of each, then the activation. x [1, H, W, C], grow [frames * C,
-  // C, 1, 1]. All of it is linear up to the activation, so back ends merge it exactly. -> `frames` x [1, 2H, 2W, O].
-  std::vector<Tensor> upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                           std::int64_t frames, Activation activation = Activation::none);
+  // Nearest upsampling x2, a 1x1 convolution without bias (TGrow) whose channels split into frames of C channels, of
+  // which the frame-th is taken, then a 3x3 convolution (zero padding 1), then the activation. x [1, H, W, C], grow
+  // [frames * C, C, 1, 1]. All of it is linear up to the activation, so back ends merge it exactly. -> [1, 2H, 2W, O].
+  Tensor upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv, std::int64_t frame,
+                              Activation activation = Activation::none);
 
   // ---- noise --------------------------------------------------------------------------------------------------
   // Standard Gaussian noise [latents, rows, columns, 16] f32 of a stream's latents from first_latent on, at 1/8 of the
@@ -248,8 +248,8 @@ class Operations {
   // options.output is always set here.
   virtual Tensor do_conv2d(const Tensor& x, const ConvWeights& weights, const Conv2dOptions& options) = 0;
   virtual Tensor do_upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) = 0;
-  virtual std::vector<Tensor> do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                                      std::int64_t frames, Activation activation) = 0;
+  virtual Tensor do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                         std::int64_t frame, Activation activation) = 0;
   virtual Tensor do_gaussian_noise(std::uint64_t seed, std::int64_t first_latent, std::int64_t latents,
                                    std::int64_t rows, std::int64_t columns) = 0;
 

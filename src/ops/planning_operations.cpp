@@ -327,20 +327,16 @@ Tensor PlanningOperations::do_conv2d(const Tensor& x, const ConvWeights& weights
 }
 
 Tensor PlanningOperations::do_upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) {
-  return do_upsample_grow_conv2d(x, {}, conv, 1, activation)[0];
+  return do_upsample_grow_conv2d(x, {}, conv, 0, activation);
 }
 
-std::vector<Tensor> PlanningOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter&,
-                                                                const ConvWeights& conv, std::int64_t frames,
-                                                                Activation) {
+Tensor PlanningOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                                   std::int64_t, Activation) {
   constexpr std::int64_t kMergedTaps = 4;
+  const std::int64_t frames = grow ? grow.dim(0) / x.dim(3) : 1;
   keep_convolution(conv.weight, x.dim(3), 0, frames * kUpsamplingPhases, kMergedTaps);
   keep_vector(conv.bias, DType::f32);
-  std::vector<Tensor> results;
-  for (std::int64_t frame = 0; frame < frames; ++frame) {
-    results.push_back(do_allocate({x.dim(0), 2 * x.dim(1), 2 * x.dim(2), conv.weight.dim(0)}, settings_.compute));
-  }
-  return results;
+  return do_allocate({x.dim(0), 2 * x.dim(1), 2 * x.dim(2), conv.weight.dim(0)}, settings_.compute);
 }
 
 Tensor PlanningOperations::do_gaussian_noise(std::uint64_t, std::int64_t, std::int64_t latents, std::int64_t rows,

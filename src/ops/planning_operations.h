@@ -96,8 +96,8 @@ class PlanningOperations final : public Operations {
   Tensor do_attention(const Tensor& q, const Tensor& k, const Tensor& v, std::int64_t heads) override;
   Tensor do_conv2d(const Tensor& x, const ConvWeights& weights, const Conv2dOptions& options) override;
   Tensor do_upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) override;
-  std::vector<Tensor> do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                              std::int64_t frames, Activation activation) override;
+  Tensor do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv, std::int64_t frame,
+                                 Activation activation) override;
   Tensor do_gaussian_noise(std::uint64_t seed, std::int64_t first_latent, std::int64_t latents, std::int64_t rows,
                            std::int64_t columns) override;
 

@@ -307,30 +307,30 @@ Tensor Stream::make_noise(const Chunk& chunk) const {
 
 void Stream::decode(std::int64_t latent, const Tensor& values) {
   const FrameRange range = frames_of_latent(latent);
-  // The first latent stands for one frame; the tiny decoder gives the three in front of it too.
-  const std::int64_t dropped = latent == 0 && !settings_.full_decoder ? 3 : 0;
-  std::int64_t frame = range.begin - dropped;
-  const auto take = [&](const Tensor& video) {
-    const bool wanted = frame >= range.begin && !(state_.drained && frame >= state_.frames_received);
-    if (wanted) finish(frame, video);
-    ++frame;
-  };
+  // What lies behind the last frame of a drained stream is not asked for.
+  const std::int64_t end = state_.drained ? std::min(range.end, state_.frames_received) : range.end;
+  std::int64_t frame = range.begin;
   if (settings_.full_decoder) {
     const Tensor video = networks_.full_decoder->push(state_.full_decoder, values);
-    for (std::int64_t i = 0; i < video.dim(0); ++i) take(video.sliced(i, i + 1));
-  } else {
-    Tensor condition;
-    if (latent == 0) {
-      const Tensor& first = pending_frame(0);
-      const Tensor repeated[] = {first, first, first, first};
-      condition = ops_.concatenate(repeated);
-    } else {
-      condition = pending_frames(range);
-    }
-    networks_.tiny_decoder->push(state_.tiny_decoder, condition, values, take);
+    require(video.dim(0) == range.size(), "latent {} decoded to {} frames instead of {}", latent, video.dim(0),
+            range.size());
+    for (; frame < end; ++frame) finish(frame, video.sliced(frame - range.begin, frame - range.begin + 1));
+    return;
   }
-  require(frame == range.end, "latent {} decoded to {} frames instead of {}", latent, frame - range.begin,
-          range.size());
+  // The first latent stands for one frame; the tiny decoder has three in front of it too.
+  const std::int64_t dropped = latent == 0 ? 3 : 0;
+  Tensor condition;
+  if (latent == 0) {
+    const Tensor& first = pending_frame(0);
+    const Tensor repeated[] = {first, first, first, first};
+    condition = ops_.concatenate(repeated);
+  } else {
+    condition = pending_frames(range);
+  }
+  networks_.tiny_decoder->push(state_.tiny_decoder, condition, values,
+                               [&](const Tensor& video) { finish(frame++, video); },
+                               {dropped, dropped + end - range.begin});
+  require(frame == end, "latent {} decoded to {} frames instead of {}", latent, frame - range.begin, end - range.begin);
 }
 
 // Decoded frame [1, H, W, 3] f32 -> visible area, colour fix, bytes on the host.

@@ -218,9 +218,10 @@ std::vector<OpCase> large_cases() {
          return std::vector{in.operations().conv2d(x, {in.parameter({32, 64, 3, 3}, 0.05f), {}}, {.second = &second})};
        }});
   cases.push_back({"large upsample_grow_conv2d", product_tolerance(9 * 32), [=](Inputs& in) {
-                     return in.operations().upsample_grow_conv2d(in.tensor({1, 192, 320, 32}),
-                                                                 in.parameter({64, 32, 1, 1}, 0.2f),
-                                                                 {in.parameter({16, 32, 3, 3}, 0.05f), {}}, 2);
+                     const Tensor x = in.tensor({1, 192, 320, 32});
+                     const Parameter grow = in.parameter({64, 32, 1, 1}, 0.2f);
+                     return std::vector{
+                         in.operations().upsample_grow_conv2d(x, grow, {in.parameter({16, 32, 3, 3}, 0.05f), {}}, 1)};
                    }});
   cases.push_back({"large resize_bicubic", {}, [](Inputs& in) {
                      return std::vector{in.operations().resize_bicubic(in.bytes({4, 180, 320, 3}), 720, 1280)};

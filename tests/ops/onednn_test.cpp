@@ -93,8 +93,10 @@ std::vector<OpCase> product_cases() {
   cases.push_back({"upsample_grow_conv2d in bands", product_tolerance(9 * 40 * 40), [](Inputs& in) {
                      const Tensor x = in.tensor({1, 41, 190, 40});
                      const Parameter grow = in.parameter({80, 40, 1, 1}, 0.16f);
-                     return in.operations().upsample_grow_conv2d(x, grow, conv_weights(in, {3, 40, 3, 3}), 2,
-                                                                 applied(in, Activation::silu));
+                     const ConvWeights w = conv_weights(in, {3, 40, 3, 3});
+                     const auto activation = applied(in, Activation::silu);
+                     return std::vector{in.operations().upsample_grow_conv2d(x, grow, w, 0, activation),
+                                        in.operations().upsample_grow_conv2d(x, grow, w, 1, activation)};
                    }});
   return cases;
 }

@@ -306,7 +306,11 @@ std::vector<OpCase> network_cases() {
                          const ConvWeights w{in.parameter({u.out, u.in, 3, 3}, scale),
                                              kind == Activation::relu ? in.parameter({u.out}) : Parameter()};
                          const auto applied = in.absolute() ? Activation::none : kind;
-                         return in.operations().upsample_grow_conv2d(x, grow, w, u.frames, applied);
+                         std::vector<Tensor> frames;
+                         for (std::int64_t frame = 0; frame < u.frames; ++frame) {
+                           frames.push_back(in.operations().upsample_grow_conv2d(x, grow, w, frame, applied));
+                         }
+                         return frames;
                        }});
       cases.push_back({"upsample_conv2d " + sizes + (kind == Activation::relu ? " relu" : ""),
                        product_tolerance(9 * u.in), [=](Inputs& in) {

@@ -41,7 +41,7 @@ std::vector<float> decode(ops::Operations& operations, const weights::ModelFiles
 TEST(TinyDecoder, SlicesDoNotShow) {
   const weights::ModelFiles& files = stream::attention_model().networks.files;
   const std::int64_t channels = files.config.tc_channels[3];
-  const auto row_bytes = static_cast<std::size_t>(3 * 2 * kWidth * channels * 4);
+  const auto row_bytes = static_cast<std::size_t>(2 * 2 * kWidth * channels * 4);
   for (const ops::Device device : {ops::Device::cpu_reference, ops::Device::cpu}) {
     const auto operations = ops::make_backend({device, ops::Precision::f32, 0});
     const std::vector<float> whole = decode(*operations, files, TinyDecoder::kSliceBytes);
@@ -72,6 +72,28 @@ TEST(TinyDecoder, GivesEachFrameAsSoonAsItIsThere) {
     EXPECT_TRUE(std::equal(a.data<float>(), a.data<float>() + a.elements(), b.data<float>()));
   });
   EXPECT_EQ(count, expected.size());
+}
+
+// Frames that are not wanted are not given, and the memory is that of all of them.
+TEST(TinyDecoder, LeavesOutWhatIsNotWanted) {
+  const auto& model = stream::attention_model();
+  ops::Operations& operations = *model.operations;
+  const TinyDecoder decoder(operations, model.networks.files);
+  const Tensor condition = operations.zeros({4, kHeight, kWidth, 3}, DType::u8);
+  const Tensor latent = operations.zeros({1, kHeight / 8, kWidth / 8, 16}, DType::f32);
+  const auto equal = [&](const Tensor& x, const Tensor& y) {
+    const Tensor a = operations.to_host(x), b = operations.to_host(y);
+    return std::equal(a.data<float>(), a.data<float>() + a.elements(), b.data<float>());
+  };
+  for (const DecodedFrames wanted : {DecodedFrames{3, 4}, {0, 1}, {1, 3}, {0, 0}, {2, 4}}) {
+    TinyDecoderState whole, part;
+    const std::vector<Tensor> expected = decoder.push(whole, condition, latent);
+    std::int64_t frame = wanted.begin;
+    const auto take = [&](const Tensor& x) { EXPECT_TRUE(equal(x, expected.at(static_cast<std::size_t>(frame++)))); };
+    decoder.push(part, condition, latent, take, wanted);
+    EXPECT_EQ(frame, wanted.end);
+    for (std::size_t i = 0; i < whole.memory.size(); ++i) EXPECT_TRUE(equal(whole.memory[i], part.memory[i])) << i;
+  }
 }
 
 }  // namespace

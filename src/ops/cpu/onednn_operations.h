@@ -36,8 +36,8 @@ class OneDnnOperations : public VectorOperations {
   Tensor do_conv3d(const Tensor& front, const Tensor& x, const ConvWeights& weights,
                    const Conv3dOptions& options) override;
   Tensor do_upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) override;
-  std::vector<Tensor> do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                              std::int64_t frames, Activation activation) override;
+  Tensor do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv, std::int64_t frame,
+                                 Activation activation) override;
 
  private:
   // Gives weights in the layout that a primitive wants (a dnnl::memory::desc).
@@ -69,8 +69,8 @@ class OneDnnOperations : public VectorOperations {
   void convolve_gathered(const onednn::ConvolutionShape& shape, const WeightSource& weights, const float* bias,
                          std::span<const onednn::GatheredFrame> frames, std::int64_t pad_top, const Tensor& residual,
                          const Tensor& result);
-  std::vector<Tensor> upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                      std::int64_t frames, Activation activation);
+  Tensor upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv, std::int64_t frame,
+                         Activation activation);
 
   DType product_type_;
   std::unique_ptr<onednn::Engine> engine_;

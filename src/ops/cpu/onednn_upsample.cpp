@@ -46,14 +46,12 @@ OneDnnOperations::WeightSource OneDnnOperations::merged_weights(const Parameter&
   };
 }
 
-std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                                      std::int64_t frames, Activation activation) {
+Tensor OneDnnOperations::upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                         std::int64_t frame, Activation activation) {
   const std::int64_t images = x.dim(0), height = x.dim(1), width = x.dim(2), in = x.dim(3), out = conv.weight.dim(0);
   const Tensor source = product_operand(x);
-  std::vector<Tensor> results;
-  for (std::int64_t i = 0; i < frames; ++i) {
-    results.push_back(do_allocate({images, 2 * height, 2 * width, out}, written_type(compute_type())));
-  }
+  const std::int64_t frames = grow ? grow.dim(0) / in : 1;
+  const Tensor result = do_allocate({images, 2 * height, 2 * width, out}, written_type(compute_type()));
   const auto pixel_bytes = static_cast<std::int64_t>(size_of(product_type_));
   const std::int64_t row_bytes = width * (in + 2 * out) * pixel_bytes;
   const int threads = omp_get_max_threads();
@@ -76,7 +74,7 @@ std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Par
     for (std::int64_t column_phase = 0; column_phase < 2; ++column_phase) {
       step.products[static_cast<std::size_t>(column_phase)] =
           engine_->convolution({.type = product_type_,
-                                .output = results[0].dtype(),
+                                .output = result.dtype(),
                                 .height = std::min(last, height) - clipped,
                                 .width = width,
                                 .in = in,
@@ -94,15 +92,15 @@ std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Par
   // Zeros lie above the first band and below the last, which may have fewer rows; the others are alike.
   struct Plan {
     std::array<Step, 2> steps;         // by row phase
-    std::vector<const void*> weights;  // by frame and phase
+    std::vector<const void*> weights;  // by phase
   };
   std::size_t scratch_bytes = 0;
   const auto make_plan = [&](std::int64_t band) {
     Plan plan{{make_step(band, 0), make_step(band, 1)}, {}};
-    for (std::int64_t part = 0; part < frames * kPhases; ++part) {
-      const Step& step = plan.steps[static_cast<std::size_t>(part / 2 % 2)];
-      const onednn::Product& product = *step.products[static_cast<std::size_t>(part % 2)];
-      plan.weights.push_back(merged_weights(conv.weight, grow, frames, part)(&product.weights));
+    for (std::int64_t phase = 0; phase < kPhases; ++phase) {
+      const Step& step = plan.steps[static_cast<std::size_t>(phase / 2)];
+      const onednn::Product& product = *step.products[static_cast<std::size_t>(phase % 2)];
+      plan.weights.push_back(merged_weights(conv.weight, grow, frames, frame * kPhases + phase)(&product.weights));
       scratch_bytes = std::max(scratch_bytes, aligned(product.scratchpad_bytes()));
     }
     return plan;
@@ -110,7 +108,7 @@ std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Par
   const Plan first_plan = make_plan(0), last_plan = make_plan(bands - 1);
   const Plan inner_plan = make_plan(std::min<std::int64_t>(1, bands - 1));
 
-  const std::size_t out_pixel = static_cast<std::size_t>(out) * size_of(results[0].dtype());
+  const std::size_t out_pixel = static_cast<std::size_t>(out) * size_of(result.dtype());
   const std::size_t out_row = static_cast<std::size_t>(width) * out_pixel;
   const std::size_t half_bytes = aligned(static_cast<std::size_t>(rows) * out_row);
   const Tensor buffers = do_allocate({workers, static_cast<std::int64_t>(2 * half_bytes + scratch_bytes)}, DType::u8);
@@ -119,23 +117,22 @@ std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Par
   const auto run_item = [&](std::int64_t item, std::byte* buffer) {
     const std::int64_t image = item / bands, band = item % bands;
     const Plan& plan = band == 0 ? first_plan : band + 1 == bands ? last_plan : inner_plan;
-    for (std::int64_t part = 0; part < frames * kPhases; part += 2) {
-      const std::int64_t row_phase = part / 2 % 2;
+    for (std::int64_t row_phase = 0; row_phase < 2; ++row_phase) {
       const Step& step = plan.steps[static_cast<std::size_t>(row_phase)];
       for (std::size_t column_phase = 0; column_phase < 2; ++column_phase) {
         const std::int64_t offset = (image * height + band * rows + step.first_row) * width * in * pixel_bytes;
         engine_->run(*step.products[column_phase],
                      {.source = static_cast<const std::byte*>(source.raw()) + offset,
-                      .weights = plan.weights[static_cast<std::size_t>(part) + column_phase],
+                      .weights = plan.weights[static_cast<std::size_t>(2 * row_phase) + column_phase],
                       .bias = bias,
                       .result = buffer + column_phase * half_bytes,
                       .scratchpad = buffer + 2 * half_bytes});
       }
-      auto* result = static_cast<std::byte*>(results[static_cast<std::size_t>(part / kPhases)].mutable_raw());
+      auto* target = static_cast<std::byte*>(result.mutable_raw());
       for (std::int64_t row = 0; row < step.rows; ++row) {
         const auto result_row = static_cast<std::size_t>(2 * (image * height + band * rows + row) + row_phase);
         const std::byte* half = buffer + static_cast<std::size_t>(row) * out_row;
-        onednn::interleave(half, out_pixel, half + half_bytes, out_pixel, width, result + result_row * 2 * out_row);
+        onednn::interleave(half, out_pixel, half + half_bytes, out_pixel, width, target + result_row * 2 * out_row);
       }
     }
   };
@@ -145,18 +142,16 @@ std::vector<Tensor> OneDnnOperations::upsample_merged(const Tensor& x, const Par
       for (std::int64_t item = next.fetch_add(1); item < items; item = next.fetch_add(1)) run_item(item, buffer);
     }
   });
-  for (Tensor& result : results) result = rounded(result, compute_type());
-  return results;
+  return rounded(result, compute_type());
 }
 
 Tensor OneDnnOperations::do_upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) {
-  return upsample_merged(x, {}, conv, 1, activation)[0];
+  return upsample_merged(x, {}, conv, 0, activation);
 }
 
-std::vector<Tensor> OneDnnOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow,
-                                                              const ConvWeights& conv, std::int64_t frames,
-                                                              Activation activation) {
-  return upsample_merged(x, grow, conv, frames, activation);
+Tensor OneDnnOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                                 std::int64_t frame, Activation activation) {
+  return upsample_merged(x, grow, conv, frame, activation);
 }
 
 }  // namespace flashvsr::ops

@@ -163,25 +163,19 @@ Tensor ReferenceOperations::do_upsample_conv2d(const Tensor& x, const ConvWeight
 
 // As the network is written; what merges the steps is tested against this. Values between the steps are not rounded:
 // back ends that merge have none.
-std::vector<Tensor> ReferenceOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow,
-                                                                 const ConvWeights& conv, std::int64_t frames,
-                                                                 Activation activation) {
+Tensor ReferenceOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                                    std::int64_t frame, Activation activation) {
   const std::int64_t channels = x.dim(3);
   const float* bias = conv.bias ? f32_values(conv.bias).data() : nullptr;
-  const Tensor large = upsampled(as_f32(x));
-  std::vector<Tensor> results;
-  for (std::int64_t frame = 0; frame < frames; ++frame) {
-    // Frame k takes output channels k C .. (k + 1) C - 1 of the 1x1 convolution.
-    const std::vector<float> all = compute_values(grow);
-    const auto begin = all.begin() + frame * channels * channels;
-    const TapWeight part = by_taps(std::vector<float>(begin, begin + channels * channels), channels, channels);
-    constexpr Conv2dOptions kUnpadded{.pad_top = 0, .pad_bottom = 0, .pad_left = 0, .pad_right = 0};
-    const Tensor grown = convolved(large, {}, part.values.data(), nullptr, channels, 1, 1, kUnpadded);
-    const Tensor result =
-        convolved(grown, {}, tap_weight(conv.weight), bias, conv.weight.dim(0), 3, 3, {.activation = activation});
-    results.push_back(rounded(result, settings_.compute));
-  }
-  return results;
+  // Frame k takes output channels k C .. (k + 1) C - 1 of the 1x1 convolution.
+  const std::vector<float> all = compute_values(grow);
+  const auto begin = all.begin() + frame * channels * channels;
+  const TapWeight part = by_taps(std::vector<float>(begin, begin + channels * channels), channels, channels);
+  constexpr Conv2dOptions kUnpadded{.pad_top = 0, .pad_bottom = 0, .pad_left = 0, .pad_right = 0};
+  const Tensor grown = convolved(upsampled(as_f32(x)), {}, part.values.data(), nullptr, channels, 1, 1, kUnpadded);
+  const Tensor result =
+      convolved(grown, {}, tap_weight(conv.weight), bias, conv.weight.dim(0), 3, 3, {.activation = activation});
+  return rounded(result, settings_.compute);
 }
 
 Tensor ReferenceOperations::do_channels_to_frames(const Tensor& x) {

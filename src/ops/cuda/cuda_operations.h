@@ -111,8 +111,8 @@ class CudaOperations : public Operations {
 
   Tensor do_conv2d(const Tensor& x, const ConvWeights& weights, const Conv2dOptions& options) override;
   Tensor do_upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) override;
-  std::vector<Tensor> do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                              std::int64_t frames, Activation activation) override;
+  Tensor do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv, std::int64_t frame,
+                                 Activation activation) override;
 
   Tensor do_gaussian_noise(std::uint64_t seed, std::int64_t first_latent, std::int64_t latents, std::int64_t rows,
                            std::int64_t columns) override;
@@ -138,8 +138,8 @@ class CudaOperations : public Operations {
   bool convolve_hopper(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights);
   const void* narrow_weights(const Parameter& weight);
   const void* hopper_weights(const ConvolutionWeights& weights, const cuda::HopperWeightLayout& layout);
-  std::vector<Tensor> upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                      std::int64_t frames, Activation activation);
+  Tensor upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv, std::int64_t frame,
+                         Activation activation);
 
   CudaSettings settings_;
   cuda::Device device_;

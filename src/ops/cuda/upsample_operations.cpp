@@ -7,9 +7,10 @@
 
 namespace flashvsr::ops {
 
-std::vector<Tensor> CudaOperations::upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
-                                                    std::int64_t frames, Activation activation) {
+Tensor CudaOperations::upsample_merged(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                       std::int64_t frame, Activation activation) {
   const std::int64_t images = x.dim(0), height = x.dim(1), width = x.dim(2), out = conv.weight.dim(0);
+  const std::int64_t frames = grow ? grow.dim(0) / x.dim(3) : 1;
   cuda::ConvolutionArguments arguments{.type = x.dtype(),
                                        .first = x.raw(),
                                        .first_channels = static_cast<int>(x.dim(3)),
@@ -28,33 +29,28 @@ std::vector<Tensor> CudaOperations::upsample_merged(const Tensor& x, const Param
                                        .out_column_stride = 2 * out,
                                        .bias = conv.bias ? on_device(conv.bias, DType::f32).data<float>() : nullptr,
                                        .activation = static_cast<cuda::Activation>(activation)};
-  std::vector<Tensor> results;
-  for (std::int64_t frame = 0; frame < frames; ++frame) {
-    const Tensor result = allocate({images, 2 * height, 2 * width, out}, settings_.compute);
-    for (std::int64_t phase = 0; phase < kUpsamplingPhases; ++phase) {
-      const std::int64_t row = phase / 2, column = phase % 2;
-      arguments.pad_top = static_cast<int>(1 - row);
-      arguments.pad_left = static_cast<int>(1 - column);
-      const std::int64_t offset = (row * 2 * width + column) * out;
-      arguments.out = static_cast<std::byte*>(result.mutable_raw()) +
-                      offset * static_cast<std::int64_t>(size_of(settings_.compute));
-      convolve(
-          arguments,
-          {.weight = conv.weight, .grow = grow, .upsampled_frames = frames, .part = frame * kUpsamplingPhases + phase});
-    }
-    results.push_back(result);
+  const Tensor result = allocate({images, 2 * height, 2 * width, out}, settings_.compute);
+  for (std::int64_t phase = 0; phase < kUpsamplingPhases; ++phase) {
+    const std::int64_t row = phase / 2, column = phase % 2;
+    arguments.pad_top = static_cast<int>(1 - row);
+    arguments.pad_left = static_cast<int>(1 - column);
+    const std::int64_t offset = (row * 2 * width + column) * out;
+    arguments.out =
+        static_cast<std::byte*>(result.mutable_raw()) + offset * static_cast<std::int64_t>(size_of(settings_.compute));
+    convolve(
+        arguments,
+        {.weight = conv.weight, .grow = grow, .upsampled_frames = frames, .part = frame * kUpsamplingPhases + phase});
   }
-  return results;
+  return result;
 }
 
 Tensor CudaOperations::do_upsample_conv2d(const Tensor& x, const ConvWeights& conv, Activation activation) {
-  return upsample_merged(x, {}, conv, 1, activation)[0];
+  return upsample_merged(x, {}, conv, 0, activation);
 }
 
-std::vector<Tensor> CudaOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow,
-                                                            const ConvWeights& conv, std::int64_t frames,
-                                                            Activation activation) {
-  return upsample_merged(x, grow, conv, frames, activation);
+Tensor CudaOperations::do_upsample_grow_conv2d(const Tensor& x, const Parameter& grow, const ConvWeights& conv,
+                                               std::int64_t frame, Activation activation) {
+  return upsample_merged(x, grow, conv, frame, activation);
 }
 
 }  // namespace flashvsr::ops
