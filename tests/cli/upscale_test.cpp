@@ -93,6 +93,17 @@ TEST_P(UpscaleCounts, AsManyFramesOutAsIn) {
 
 INSTANTIATE_TEST_SUITE_P(Frames, UpscaleCounts, ::testing::Values(1, 2, 5, 20, 21, 24, 25, 29, 30, 64));
 
+// The built-in model at a size of its use, where all threads have work.
+TEST_F(Upscale, GivesTheSameBitsRunAfterRun) {
+  const std::string clip = make_y4m(320, 180, 21);
+  const std::vector<std::string> words{"upscale", "-", "-o", "-", "--model", "nano", "--device", "cpu", "--quiet"};
+  const ProgramResult first = run(words, clip), second = run(words, clip);
+  ASSERT_EQ(first.status, 0) << first.err;
+  EXPECT_EQ(parse_y4m(first.out).width, 1280);
+  EXPECT_EQ(parse_y4m(first.out).luma_means.size(), 21u);
+  EXPECT_TRUE(first.out == second.out);
+}
+
 TEST_F(Upscale, SizesAndScales) {
   struct Case {
     int width, height;
