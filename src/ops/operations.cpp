@@ -187,6 +187,19 @@ Tensor Operations::crop(const Tensor& frames, std::int64_t top, std::int64_t lef
                   [&] { return do_crop(frames, top, left, height, width); });
 }
 
+void Operations::add_tile(const Tensor& frame, const Tensor& tile, std::int64_t top, std::int64_t left,
+                          const Tensor& row_weights, const Tensor& column_weights) {
+  const bool frames = has_rank(frame, 4) && has_rank(tile, 4) && frame.dtype() == DType::f32 &&
+                      tile.dtype() == DType::f32 && frame.dim(0) == 1 && tile.dim(0) == 1 &&
+                      frame.dim(3) == tile.dim(3);
+  check(frames && top >= 0 && left >= 0 && top < frame.dim(1) && left < frame.dim(2), "add_tile",
+        "an f32 frame [1, H, W, C] and a part of it that begins inside are needed", {frame, tile});
+  check(is_vector(row_weights, tile.dim(1)) && is_vector(column_weights, tile.dim(2)), "add_tile",
+        "the weights must be f32, one for every row and one for every column", {tile, row_weights, column_weights});
+  measured(*this, "add_tile", Work{0, 3 * bytes_of(tile)},
+           [&] { do_add_tile(frame, tile, top, left, row_weights, column_weights); });
+}
+
 Tensor Operations::space_to_depth(const Tensor& frames, std::int64_t spatial, std::int64_t temporal, float soft_clamp) {
   const bool typed = frames && (frames.dtype() == DType::u8 || is_float(frames));
   check(typed && has_rank(frames, 4) && spatial > 0 && temporal > 0 && frames.dim(0) % temporal == 0 &&

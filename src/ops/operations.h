@@ -7,9 +7,8 @@
 // Conventions
 // - Frames and feature maps are channels-last: [frames, height, width, channels]. Tokens are [tokens, dim].
 // - "Compute type" is f32 or bf16, chosen when the back end is made. Sums, norms, softmax and colour run in f32.
-// - Operations are functional: inputs never change and outputs are new tensors (views share storage). The exceptions,
-//   which change stream state, are append_qkv and store; they are marked STATE, as are KvCache::release
-//   and start_copies.
+// - Operations are functional: inputs never change and outputs are new tensors (views share storage). The exceptions
+//   are append_qkv, store and add_tile; they are marked STATE, as are KvCache::release and start_copies.
 // - Results do not depend on the number of threads beyond rounding; on one back end and thread count they are equal bit
 //   for bit from run to run.
 #pragma once
@@ -114,6 +113,12 @@ class Operations {
   Tensor pad_edge(const Tensor& frames, std::int64_t height, std::int64_t width);
   // [T, H, W, C] -> [T, height, width, C] from (top, left). Any type.
   Tensor crop(const Tensor& frames, std::int64_t top, std::int64_t left, std::int64_t height, std::int64_t width);
+  // STATE. Adds a weighted part of a frame to the frame: value (y, x) of `tile` [1, h, w, C] f32, times row_weights[y]
+  // * column_weights[x] (f32 [h] and [w]), to that at (top + y, left + x) of `frame` [1, H, W, C] f32. The part begins
+  // inside the frame; what lies beyond the lowest row and the right-most column is left out. The products and the sum
+  // are rounded one by one: the same bits on every back end.
+  void add_tile(const Tensor& frame, const Tensor& tile, std::int64_t top, std::int64_t left, const Tensor& row_weights,
+                const Tensor& column_weights);
   // Pixels to channels: [T, H, W, 3] -> [T/temporal, H/spatial, W/spatial, 3 * temporal * spatial * spatial] in compute
   // type, channel order (c, frame, row, column). u8 pixels become v/255*2-1; float pixels are taken as they are.
   // soft_clamp > 0 applies soft_clamp to the values.
@@ -214,6 +219,8 @@ class Operations {
   virtual Tensor do_pad_edge(const Tensor& frames, std::int64_t height, std::int64_t width) = 0;
   virtual Tensor do_crop(const Tensor& frames, std::int64_t top, std::int64_t left, std::int64_t height,
                          std::int64_t width) = 0;
+  virtual void do_add_tile(const Tensor& frame, const Tensor& tile, std::int64_t top, std::int64_t left,
+                           const Tensor& row_weights, const Tensor& column_weights) = 0;
   virtual Tensor do_space_to_depth(const Tensor& frames, std::int64_t spatial, std::int64_t temporal,
                                    float soft_clamp) = 0;
   virtual Tensor do_to_bytes(const Tensor& video) = 0;

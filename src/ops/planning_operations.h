@@ -65,6 +65,7 @@ class PlanningOperations final : public Operations {
   Tensor do_pad_edge(const Tensor& frames, std::int64_t height, std::int64_t width) override;
   Tensor do_crop(const Tensor& frames, std::int64_t top, std::int64_t left, std::int64_t height,
                  std::int64_t width) override;
+  void do_add_tile(const Tensor&, const Tensor&, std::int64_t, std::int64_t, const Tensor&, const Tensor&) override {}
   Tensor do_space_to_depth(const Tensor& frames, std::int64_t spatial, std::int64_t temporal,
                            float soft_clamp) override;
   Tensor do_to_bytes(const Tensor& video) override;

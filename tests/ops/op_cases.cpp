@@ -113,6 +113,23 @@ std::vector<OpCase> frame_cases() {
                        return std::vector{in.operations().wavelet(video, in.bytes(shape))};
                      }});
   }
+  struct Part {
+    Shape frame, tile;
+    std::int64_t top, left;
+  };
+  for (const Part& part :
+       {Part{{1, 1, 1, 3}, {1, 1, 1, 3}, 0, 0}, Part{{1, 40, 70, 3}, {1, 24, 32, 3}, 5, 9},
+        Part{{1, 40, 70, 3}, {1, 24, 32, 3}, 39, 69}, Part{{1, 33, 300, 5}, {1, 64, 256, 5}, 0, 128}}) {
+    cases.push_back({named("add_tile", part.tile), {}, [=](Inputs& in) {
+                       Operations& o = in.operations();
+                       const Tensor frame = o.zeros(part.frame, kF32);
+                       for (int i = 0; i < 2; ++i) {
+                         o.add_tile(frame, in.tensor(part.tile, 1, 0, kF32), part.top, part.left,
+                                    in.tensor({part.tile[1]}, 1, 0, kF32), in.tensor({part.tile[2]}, 1, 0, kF32));
+                       }
+                       return std::vector{frame};
+                     }});
+  }
   struct Depth {
     Shape shape;
     std::int64_t spatial, temporal;

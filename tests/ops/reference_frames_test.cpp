@@ -82,6 +82,25 @@ TEST(ReferenceFrames, PadRepeatsEdgesAndCropUndoesIt) {
   EXPECT_EQ(values_of(operations, operations.crop(padded, 0, 0, 2, 3)), values_of(operations, frame));
 }
 
+TEST(ReferenceFrames, AddTileWeighsRowsAndColumnsAndCutsAtTheFrame) {
+  ReferenceOperations operations({});
+  const Tensor frame = operations.zeros({1, 3, 4, 2}, DType::f32);
+  const Tensor down = operations.from_host(host_f32({2}, {1.0f, 0.5f}));
+  const Tensor across = operations.from_host(host_f32({3}, {2.0f, 4.0f, 8.0f}));
+  std::vector<float> values(12);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i + 1);
+  const Tensor tile = operations.from_host(host_f32({1, 2, 3, 2}, values));
+  operations.add_tile(frame, tile, 1, 0, down, across);
+  operations.add_tile(frame, tile, 2, 3, down, across);
+  const std::vector<float> expected{0, 0, 0,  0,  0,  0,  0, 0,   // nothing above
+                                    2, 4, 12, 16, 40, 48, 0, 0,   // 1..6 times 2, 4, 8
+                                    7, 8, 18, 20, 44, 48, 2, 4};  // 7..12 times 1, 2, 4; then the corner of the other
+  EXPECT_EQ(values_of(operations, frame), expected);
+  EXPECT_THROW(operations.add_tile(frame, tile, 3, 0, down, across), Error);
+  EXPECT_THROW(operations.add_tile(frame, tile, 0, -1, down, across), Error);
+  EXPECT_THROW(operations.add_tile(frame, tile, 0, 0, across, down), Error);
+}
+
 TEST(ReferenceFrames, SpaceToDepthOrdersChannelFrameRowColumn) {
   ReferenceOperations operations({});
   constexpr std::int64_t frames = 4, height = 6, width = 8, spatial = 2, temporal = 2;

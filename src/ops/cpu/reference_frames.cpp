@@ -103,6 +103,23 @@ Tensor ReferenceOperations::do_crop(const Tensor& frames, std::int64_t top, std:
   return result;
 }
 
+void ReferenceOperations::do_add_tile(const Tensor& frame, const Tensor& tile, std::int64_t top, std::int64_t left,
+                                      const Tensor& row_weights, const Tensor& column_weights) {
+  const std::int64_t channels = tile.dim(3), rows = std::min(tile.dim(1), frame.dim(1) - top);
+  const std::int64_t columns = std::min(tile.dim(2), frame.dim(2) - left);
+  const float *down = row_weights.data<float>(), *across = column_weights.data<float>();
+  parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t y = begin; y < end; ++y) {
+      const float* from = tile.data<float>() + y * tile.dim(2) * channels;
+      float* to = frame.mutable_data<float>() + ((top + y) * frame.dim(2) + left) * channels;
+      for (std::int64_t x = 0; x < columns; ++x, from += channels, to += channels) {
+        const float weight = down[y] * across[x];
+        for (std::int64_t c = 0; c < channels; ++c) to[c] += weight * from[c];
+      }
+    }
+  });
+}
+
 Tensor ReferenceOperations::do_space_to_depth(const Tensor& frames, std::int64_t spatial, std::int64_t temporal,
                                               float soft_clamp) {
   const Tensor video = frames.dtype() == DType::u8 ? ReferenceOperations::do_to_video(frames) : as_f32(frames);

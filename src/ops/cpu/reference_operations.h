@@ -6,8 +6,8 @@
 
 #include "ops/cpu/cpu_settings.h"
 #include "ops/cpu/memory_pool.h"
-#include "ops/prepared_weights.h"
 #include "ops/operations.h"
+#include "ops/prepared_weights.h"
 
 #include <memory>
 #include <string>
@@ -69,6 +69,8 @@ class ReferenceOperations : public Operations {
   Tensor do_pad_edge(const Tensor& frames, std::int64_t height, std::int64_t width) override;
   Tensor do_crop(const Tensor& frames, std::int64_t top, std::int64_t left, std::int64_t height,
                  std::int64_t width) override;
+  void do_add_tile(const Tensor& frame, const Tensor& tile, std::int64_t top, std::int64_t left,
+                   const Tensor& row_weights, const Tensor& column_weights) override;
   Tensor do_space_to_depth(const Tensor& frames, std::int64_t spatial, std::int64_t temporal,
                            float soft_clamp) override;
   Tensor do_to_bytes(const Tensor& video) override;

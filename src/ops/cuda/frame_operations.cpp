@@ -1,6 +1,7 @@
 // Operations on frames of pixels.
 #include "ops/bicubic.h"
 #include "ops/cuda/cuda_operations.h"
+#include "ops/cuda/kernels/add_tile.h"
 #include "ops/cuda/kernels/bytes.h"
 #include "ops/cuda/kernels/pad_crop.h"
 #include "ops/cuda/kernels/resize_bicubic.h"
@@ -84,6 +85,23 @@ Tensor CudaOperations::do_crop(const Tensor& frames, std::int64_t top, std::int6
                           frames.dim(0), pixel_bytes(frames), stream()),
         "crop");
   return result;
+}
+
+void CudaOperations::do_add_tile(const Tensor& frame, const Tensor& tile, std::int64_t top, std::int64_t left,
+                                 const Tensor& row_weights, const Tensor& column_weights) {
+  check(cuda::launch_add_tile({.tile = tile.data<float>(),
+                               .tile_width = tile.dim(2),
+                               .frame = frame.mutable_data<float>(),
+                               .frame_width = frame.dim(2),
+                               .top = top,
+                               .left = left,
+                               .rows = std::min(tile.dim(1), frame.dim(1) - top),
+                               .columns = std::min(tile.dim(2), frame.dim(2) - left),
+                               .channels = tile.dim(3),
+                               .row_weights = row_weights.data<float>(),
+                               .column_weights = column_weights.data<float>()},
+                              stream()),
+        "add_tile");
 }
 
 Tensor CudaOperations::do_space_to_depth(const Tensor& frames, std::int64_t spatial, std::int64_t temporal,

@@ -26,6 +26,6 @@ struct CudaPlugin {
   std::string (*describe)();
 };
 
-inline constexpr const char* kCudaPluginVersion = "flashvsr-cuda-2";
+inline constexpr const char* kCudaPluginVersion = "flashvsr-cuda-3";
 
 }  // namespace flashvsr::ops
