@@ -114,7 +114,35 @@ void KvCache::release(Operations& operations, std::size_t layer) {
     }
   }
   // The first layer's come while the decoder works.
-  if (layer + 1 == layers.size()) fetch(operations, layers.front());
+  if (layer + 1 == layers.size() && !shares_slots) fetch(operations, layers.front());
+}
+
+KvCache KvCache::sibling() {
+  for (const Layer& layer : layers) {
+    require(layer.resident == 0, "KV caches with windows that stay on the device cannot share their slots");
+  }
+  shares_slots = true;
+  KvCache result;
+  result.window_blocks = window_blocks;
+  result.kept_windows = kept_windows;
+  result.layers.resize(layers.size());
+  result.shares_slots = true;
+  return result;
+}
+
+void KvCache::take_slots(KvCache& other) {
+  require(shares_slots && other.shares_slots && other.k && !k,
+          "slots of a KV cache go from one that has them to another");
+  for (const Layer& layer : other.layers) {
+    for (const Window& window : layer.windows) {
+      require(window.slot == kNowhere, "slots of a KV cache are taken over while a window is in one");
+    }
+  }
+  k = std::exchange(other.k, {});
+  v = std::exchange(other.v, {});
+  k_means = std::exchange(other.k_means, {});
+  free_slots = std::exchange(other.free_slots, {});
+  leaving = std::exchange(other.leaving, {});
 }
 
 KeyValueView KvCache::view(std::size_t layer) const {
@@ -174,6 +202,19 @@ KvCache make_kv_cache(Operations& operations, std::int64_t layers, std::int64_t 
   // Taken from the end.
   for (std::int64_t slot = slots; slot-- > 0;) cache.free_slots.push_back(slot);
   return cache;
+}
+
+std::vector<KvCache> make_kv_caches(Operations& operations, std::int64_t caches, std::int64_t layers,
+                                    std::int64_t window_blocks, std::int64_t dim, std::int64_t kept_windows,
+                                    std::int64_t first_windows, std::int64_t spilled_windows) {
+  std::vector<KvCache> result;
+  for (std::int64_t i = 0; i < caches; ++i) {
+    result.push_back(
+        i > 0 && spilled_windows == layers * kept_windows
+            ? result.front().sibling()
+            : make_kv_cache(operations, layers, window_blocks, dim, kept_windows, first_windows, spilled_windows));
+  }
+  return result;
 }
 
 KeyValueView plain_view(const Tensor& k, const Tensor& v, const Tensor& k_means, std::int64_t window_blocks) {

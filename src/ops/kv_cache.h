@@ -21,6 +21,9 @@ class Operations;
 // spilled): they come to free slots while the layer before runs, and give them up after the layer's attention. A window
 // goes to the host once, when it has become one of the oldest.
 //
+// Several caches of one kind that run one after the other (a frame's tiles) may share their slots if all of their
+// windows are spilled: the one that runs takes them over.
+//
 // One struct per stream. Per chunk: begin_chunk once; then for every layer in turn append_qkv, attention over
 // view(layer), release(layer).
 struct KvCache {
@@ -51,6 +54,7 @@ struct KvCache {
   std::vector<std::int64_t> free_slots;
   std::deque<Leaving> leaving;
   std::vector<Window> free_host;  // memory of the host without a window
+  bool shares_slots = false;      // so no window stays in one between chunks
 
   // Starts a chunk of `windows` windows. Throws if a layer has not been released since it was appended to.
   void begin_chunk(std::int64_t windows);
@@ -60,6 +64,12 @@ struct KvCache {
   // STATE. The layer's attention over the current chunk has been issued: forgets its windows beyond the newest
   // kept_windows, so that the next layer may use their slots, and spills what does not stay.
   void release(Operations& operations, std::size_t layer);
+
+  // An empty cache of the same kind without slots, all of whose windows are spilled as this one's must be. From now on
+  // both share this one's.
+  KvCache sibling();
+  // Takes over the slots of a cache that shares them, between its chunks and this one's.
+  void take_slots(KvCache& other);
 
   // What the layer sees: the windows kept from chunks before and, once appended, those of the current chunk. Spilled
   // windows are there from append to release.
@@ -85,6 +95,11 @@ std::int64_t kv_cache_slots(std::int64_t layers, std::int64_t kept_windows, std:
 // Allocates an empty cache that keeps `spilled_windows` windows, of layers * kept_windows, in the host's memory.
 KvCache make_kv_cache(Operations& operations, std::int64_t layers, std::int64_t window_blocks, std::int64_t dim,
                       std::int64_t kept_windows, std::int64_t first_windows, std::int64_t spilled_windows = 0);
+
+// As many such caches for tiles that run one after the other. If all windows are spilled they share their slots.
+std::vector<KvCache> make_kv_caches(Operations& operations, std::int64_t caches, std::int64_t layers,
+                                    std::int64_t window_blocks, std::int64_t dim, std::int64_t kept_windows,
+                                    std::int64_t first_windows, std::int64_t spilled_windows);
 
 // A view of plain tensors k, v [tokens, dim] and k_means [blocks, dim]: the windows lie in order.
 KeyValueView plain_view(const Tensor& k, const Tensor& v, const Tensor& k_means, std::int64_t window_blocks);

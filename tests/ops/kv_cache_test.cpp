@@ -173,6 +173,65 @@ TEST(KvCache, NoWindowIsCopiedMoreOftenThanNeeded) {
   EXPECT_EQ(operations.hosts, 3 * 2 * kLayers);
 }
 
+// Tiles of a frame: one pool, each cache its own windows.
+TEST(KvCache, SiblingsTakeTurnsWithTheirSlots) {
+  for (const std::int64_t kept : {1, 2, 3}) {
+    for (const std::int64_t first : {1, 3}) {
+      constexpr std::int64_t kLayers = 3;
+      LateOperations operations;
+      std::vector<KvCache> caches;
+      caches.push_back(make_kv_cache(operations, kLayers, kBlocks, kDim, kept, first, kLayers * kept));
+      const std::int64_t blocks = caches[0].k.dim(0);
+      caches.push_back(caches[0].sibling());
+      caches.push_back(caches[0].sibling());
+      std::vector<std::vector<int>> windows(kLayers * caches.size());
+      int next = 0;
+      for (int chunk = 0; chunk < 6; ++chunk) {
+        for (std::size_t i = 0; i < caches.size(); ++i) {
+          KvCache& cache = caches[i];
+          if (!cache.k) cache.take_slots(caches[(i + caches.size() - 1) % caches.size()]);
+          ASSERT_EQ(cache.k.dim(0), blocks);
+          cache.begin_chunk(chunk == 0 ? first : 1);
+          for (std::size_t layer = 0; layer < kLayers; ++layer) {
+            std::vector<int>& expected = windows[i * kLayers + layer];
+            cache.append(operations, layer, cache.new_windows);
+            for (const std::int64_t slot : cache.newest_slots(layer, cache.new_windows)) {
+              fill(operations, cache, slot, next);
+              expected.push_back(next++);
+            }
+            const std::vector<std::int64_t> slots = cache.view(layer).slots;
+            ASSERT_EQ(slots.size(),
+                      chunk == 0 ? expected.size() : std::min(expected.size(), static_cast<std::size_t>(kept + 1)));
+            for (std::size_t w = 0; w < slots.size(); ++w) {
+              ASSERT_TRUE(holds(cache, slots[w], expected[expected.size() - slots.size() + w]))
+                  << "chunk " << chunk << ", cache " << i << ", layer " << layer << ", window " << w;
+            }
+            cache.release(operations, layer);
+            expect_all_slots(cache);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(KvCache, SlotsAreSharedBetweenChunksAlone) {
+  ReferenceOperations operations({});
+  KvCache resident = make_kv_cache(operations, 2, kBlocks, kDim, 1, 3, 1);
+  EXPECT_THROW(resident.sibling(), Error);
+  KvCache cache = make_kv_cache(operations, 2, kBlocks, kDim, 1, 3, 2),
+          alone = make_kv_cache(operations, 2, kBlocks, kDim, 1, 3, 2);
+  KvCache sibling = cache.sibling();
+  EXPECT_THROW(cache.take_slots(sibling), Error);
+  EXPECT_THROW(sibling.take_slots(alone), Error);
+  cache.begin_chunk(3);
+  cache.append(operations, 0, 3);
+  EXPECT_THROW(sibling.take_slots(cache), Error);
+  cache.release(operations, 0);
+  sibling.take_slots(cache);
+  EXPECT_FALSE(cache.k);
+}
+
 // The published model's: 30 layers of 3 windows and one more.
 TEST(KvCache, HasOneSlotMoreThanWindowsAreKept) {
   EXPECT_EQ(kv_cache_slots(30, 3, 3), 91);
