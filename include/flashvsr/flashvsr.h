@@ -109,7 +109,8 @@ typedef struct flashvsr_model_settings {
   flashvsr_variant variant;
   int threads; /* 0: all cores */
   /* Bytes of the device's memory (the CPU: of the machine's) that streams are planned for; 0: all that there is. Where
-     it is not enough on a device, a part of the KV cache lies in the host's memory, which is slower. */
+     it is not enough, the decoder works in smaller slices; on a device a part of the KV cache lies in the host's
+     memory, which is slower; and at last frames are cut into tiles (flashvsr_stream_settings). */
   uint64_t memory_limit;
 } flashvsr_model_settings;
 
@@ -124,6 +125,10 @@ typedef struct flashvsr_stream_settings {
   int local_range;     /* blocks of 128 pixels; 0: the model's (11, or 9 for sharper) */
   flashvsr_local_window local_window;
   int kv_chunks; /* chunks of 8 frames that the KV cache keeps; 0: the model's (3) */
+  /* Tiles that frames are cut into, of at least 256 pixels a side, which overlap by 128 or more and are blended. 0, 0:
+     as few as memory makes necessary, mostly one. 1, 1: never more than one; a stream that does not fit is an error.
+     Attention does not cross borders of tiles, which costs quality there: a stream with tiles logs a warning. */
+  int tile_columns, tile_rows;
   uint64_t seed;
   /* Instead of the built-in noise: fills values[16][height][width] (latents of 1/8 of the padded output size) of one
      latent. Return 0, or anything else to cancel. */
@@ -159,9 +164,12 @@ typedef struct flashvsr_memory {
   uint64_t needed;    /* the sum of the following; the weights are the model's, whose streams share them */
   uint64_t available; /* what there was for all of it */
   uint64_t weights, kv_cache;
-  uint64_t state;   /* what the stream remembers besides the KV cache, and constants of the model */
-  uint64_t working; /* while a chunk is computed */
-  uint64_t spilled; /* of the KV cache in the host's memory, no part of what is needed */
+  uint64_t state;              /* what the stream remembers besides the KV cache, and constants of the model */
+  uint64_t working;            /* while a chunk is computed */
+  uint64_t spilled;            /* of the KV cache in the host's memory, no part of what is needed */
+  uint64_t decoder_slice;      /* what the tiny decoder takes at the output's resolution at most; 0: the full decoder */
+  int tile_columns, tile_rows; /* 1, 1: frames are not cut */
+  int tile_width, tile_height; /* pixels */
 } flashvsr_memory;
 
 FLASHVSR_API const char* flashvsr_version(void); /* "0.1.0" */
@@ -203,8 +211,8 @@ FLASHVSR_API flashvsr_status flashvsr_stream_receive(flashvsr_stream* stream, ui
 /* Back to the start of a new video of the same size (also after an error or a cancel). */
 FLASHVSR_API flashvsr_status flashvsr_stream_reset(flashvsr_stream* stream);
 /* Everything that the stream remembers, as one block of bytes: save with data = NULL first to learn the size, restore
-   into a stream opened with the same model and settings. The restored stream goes on bit for bit. A restore that fails
-   leaves the stream as it was. */
+   into a stream opened with the same model and settings, and with as many tiles (flashvsr_memory says how many). The
+   restored stream goes on bit for bit. A restore that fails leaves the stream as it was. */
 FLASHVSR_API flashvsr_status flashvsr_stream_save(const flashvsr_stream* stream, void* data, size_t* size);
 FLASHVSR_API flashvsr_status flashvsr_stream_restore(flashvsr_stream* stream, const void* data, size_t size);
 FLASHVSR_API void flashvsr_stream_close(flashvsr_stream* stream); /* NULL is allowed */

@@ -17,10 +17,28 @@ ops::BackendSettings BackendOptions::settings() const {
 void add_memory_limit_option(CLI::App& command, double& gigabytes) {
   command
       .add_option("--memory-limit", gigabytes,
-                  "GB of the device's memory (the CPU: of the machine's) to plan for. Where it is not enough on a "
-                  "device, a part of the KV cache lies in the host's memory")
+                  "GB of the device's memory (the CPU: of the machine's) to plan for. Where it is not enough, the "
+                  "decoder works in smaller slices; on a device a part of the KV cache lies in the host's memory; and "
+                  "at last frames are cut into tiles")
       ->check(CLI::Range(0.001, 1e6))
       ->default_str("all");
+}
+
+CLI::Option* add_tiles_option(CLI::App& command, std::string& tiles) {
+  const auto check = [](const std::string& text) {
+    return text == "auto" || text == "off" || parse_size(text) ? "" : "must be auto, off, or COLUMNSxROWS";
+  };
+  return command
+      .add_option("--tiles", tiles,
+                  "Cut frames into tiles, which costs quality at their borders. auto: as few as memory makes "
+                  "necessary; off: rather fail; CxR: so many columns and rows")
+      ->check(CLI::Validator(check, "auto|off|CxR", "tiles"))
+      ->capture_default_str();
+}
+
+std::optional<Size> tiles_of(const std::string& option) {
+  if (option == "auto") return std::nullopt;
+  return parse_size(option).value_or(Size{1, 1});
 }
 
 std::size_t memory_limit_bytes(double gigabytes) { return static_cast<std::size_t>(gigabytes * 1e9); }

@@ -1,6 +1,7 @@
 // Options that several subcommands share.
 #pragma once
 
+#include "cli/output_size.h"
 #include "ops/backend.h"
 #include "weights/model_files.h"
 
@@ -24,6 +25,11 @@ struct BackendOptions {
 // --memory-limit, in GB.
 void add_memory_limit_option(CLI::App& command, double& gigabytes);
 std::size_t memory_limit_bytes(double gigabytes);
+
+// --tiles: auto, off or CxR.
+CLI::Option* add_tiles_option(CLI::App& command, std::string& tiles);
+// Its columns and rows: 1x1 where it is off, nullopt where it is auto.
+std::optional<Size> tiles_of(const std::string& option);
 
 // --device, --precision, --threads and --memory-limit for the subcommands that run back ends directly. `precisions` are
 // the allowed ones, the first is the default.

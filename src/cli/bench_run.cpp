@@ -88,6 +88,8 @@ stream::StreamSettings stream_settings(const weights::ModelConfig& config, const
   result.local_range = config.local_range;
   result.local_window = stream::parse_local_window(config.local_window);
   result.kv_chunks = config.kv_ratio;
+  // Tiles compute something else.
+  result.tiles = stream::TileCounts{};
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include "cli/random_model.h"
 #include "core/error.h"
 #include "ops/cuda_loader.h"
+#include "stream/fitting_plan.h"
 #include "stream/model_search.h"
 #include "stream/stream.h"
 #include "weights/model_files.h"
@@ -26,7 +27,7 @@ namespace {
 using nlohmann::ordered_json;
 
 struct InfoOptions {
-  std::string model, variant, config, plan_size;
+  std::string model, variant, config, plan_size, tiles = "auto";
   bool json = false, full_decoder = false;
   std::int64_t kv_chunks = 0;
   BackendOptions backend;
@@ -83,6 +84,7 @@ stream::StreamSettings planned_settings(const InfoOptions& options, const weight
   settings.local_range = config.local_range;
   settings.local_window = stream::parse_local_window(config.local_window);
   settings.kv_chunks = options.kv_chunks > 0 ? options.kv_chunks : config.kv_ratio;
+  if (const auto tiles = tiles_of(options.tiles)) settings.tiles = stream::TileCounts{tiles->width, tiles->height};
   return settings;
 }
 
@@ -217,6 +219,7 @@ Command add_info_command(CLI::App& program) {
   command->add_flag("--full-decoder", options->full_decoder, "Plan with the Wan VAE instead of the tiny decoder")
       ->needs(plan);
   add_backend_options(*command, options->backend, {"auto", "f32", "bf16"});
+  add_tiles_option(*command, options->tiles)->needs(plan);
   command->add_flag("--json", options->json, "As JSON");
   return {command, [options] { return info(*options); }};
 }

@@ -50,6 +50,10 @@ TinyDecoder::TinyDecoder(ops::Operations& operations, const weights::ModelFiles&
   conv_out_ = convolution("26");
 }
 
+TinyDecoder::TinyDecoder(const TinyDecoder& other, std::size_t slice_bytes) : TinyDecoder(other) {
+  slice_bytes_ = slice_bytes;
+}
+
 // ReLU(conv(ReLU(conv(ReLU(conv(x ++ previous x))))) + x)
 Tensor TinyDecoder::mem_block(const MemBlock& block, Tensor& memory, const Tensor& x) const {
   if (!memory) memory = ops_.zeros(x.shape(), x.dtype());

@@ -31,6 +31,8 @@ class TinyDecoder {
   static constexpr std::size_t kSliceBytes = std::size_t{1} << 30;
 
   TinyDecoder(ops::Operations& operations, const weights::ModelFiles& files, std::size_t slice_bytes = kSliceBytes);
+  // The same decoder, which shares all weights, with other slices.
+  TinyDecoder(const TinyDecoder& other, std::size_t slice_bytes);
 
   // condition u8 [4, H, W, 3]: upsampled LR frames 4j-3..4j of latent j (frame 0 four times for latent 0); latent
   // [1, H/8, W/8, 16] -> 4 frames, of which `take` gets those that `wanted` asks for by their number, 0 to 3; the first

@@ -269,6 +269,15 @@ ops::LocalWindow resolve_local_window(int window, const weights::ModelConfig& co
   fail(ErrorCode::invalid_argument, "local_window is {}: it is no flashvsr_local_window", window);
 }
 
+std::optional<stream::TileCounts> resolve_tiles(const flashvsr_stream_settings& from) {
+  if (from.tile_columns == 0 && from.tile_rows == 0) return std::nullopt;
+  if (from.tile_columns < 1 || from.tile_rows < 1) {
+    fail(ErrorCode::invalid_argument, "{}x{} tiles: give two numbers from 1, or 0 and 0 for as few as memory needs",
+         from.tile_columns, from.tile_rows);
+  }
+  return stream::TileCounts{from.tile_columns, from.tile_rows};
+}
+
 Parameter copy_prompt(const flashvsr_stream_settings& settings, std::int64_t text_dim) {
   if (settings.prompt_tokens < 1 || settings.prompt_tokens > kMostPromptTokens) {
     fail(ErrorCode::invalid_argument, "prompt_tokens is {}: it must lie between 1 and {}", settings.prompt_tokens,
@@ -298,6 +307,7 @@ stream::StreamSettings resolve(const flashvsr_stream_settings& from, const weigh
   to.local_range = from.local_range == 0 ? config.local_range : from.local_range;
   to.local_window = resolve_local_window(raw(from.local_window), config);
   to.kv_chunks = from.kv_chunks == 0 ? config.kv_ratio : from.kv_chunks;
+  to.tiles = resolve_tiles(from);
   to.seed = from.seed;
   if (from.prompt != nullptr) to.prompt = copy_prompt(from, config.text_dim);
   if (from.noise != nullptr) {
@@ -314,6 +324,17 @@ stream::StreamSettings resolve(const flashvsr_stream_settings& from, const weigh
     };
   }
   return to;
+}
+
+void warn_of_tiles(const stream::Stream& stream, bool chosen) {
+  const stream::MemoryPlan& plan = *stream.memory_plan();
+  if (plan.tiles.count() == 1) return;
+  log().write(
+      FLASHVSR_LOG_WARNING,
+      fmt::format("frames are cut into {}x{} tiles of {}x{} pixels{}: attention does not cross their borders, so "
+                  "quality suffers there, and overlaps cost time",
+                  plan.tiles.columns, plan.tiles.rows, plan.tile_width, plan.tile_height,
+                  chosen ? "" : " since there is too little memory for whole ones"));
 }
 
 }  // namespace
@@ -406,6 +427,7 @@ flashvsr_status flashvsr_stream_open(flashvsr_model* model, const flashvsr_strea
     handle->model = model->model;
     const Use use(*model->model);
     handle->stream = std::make_unique<stream::Stream>(networks, resolve(*settings, networks.files.config));
+    warn_of_tiles(*handle->stream, settings->tile_columns > 0);
     *stream = handle.release();
     return FLASHVSR_OK;
   });
@@ -433,6 +455,11 @@ flashvsr_status flashvsr_stream_get_memory(const flashvsr_stream* stream, flashv
     memory->state = plan.constants + plan.waiting_frames + plan.memories;
     memory->working = plan.largest_working() + plan.gaps;
     memory->spilled = plan.spilled;
+    memory->decoder_slice = plan.decoder_slice;
+    memory->tile_columns = static_cast<int>(plan.tiles.columns);
+    memory->tile_rows = static_cast<int>(plan.tiles.rows);
+    memory->tile_width = static_cast<int>(plan.tile_width);
+    memory->tile_height = static_cast<int>(plan.tile_height);
     return FLASHVSR_OK;
   });
 }

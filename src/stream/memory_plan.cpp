@@ -2,8 +2,6 @@
 
 #include "stream/stream.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 
@@ -23,9 +21,21 @@ std::size_t in_steps(std::size_t bytes) { return (bytes + kStep - 1) / kStep * k
 std::size_t bytes_of(const Tensor& x) { return x ? x.storage()->bytes() : 0; }
 
 std::size_t memory_bytes(const StreamState& state) {
-  std::size_t bytes = bytes_of(state.projector.cache1) + bytes_of(state.projector.cache2);
-  for (const Tensor& memory : state.tiny_decoder.memory) bytes += bytes_of(memory);
-  for (const auto& [name, front] : state.full_decoder.front) bytes += bytes_of(front);
+  std::size_t bytes = 0;
+  for (const TileState& tile : state.tiles) {
+    bytes += bytes_of(tile.projector.cache1) + bytes_of(tile.projector.cache2);
+    for (const Tensor& memory : tile.tiny_decoder.memory) bytes += bytes_of(memory);
+    for (const auto& [name, front] : tile.full_decoder.front) bytes += bytes_of(front);
+  }
+  return bytes;
+}
+
+std::size_t kv_cache_bytes(const StreamState& state) {
+  std::size_t bytes = 0;
+  for (const TileState& tile : state.tiles) {
+    // Tiles that share their slots have them one at a time.
+    for (const Tensor* x : {&tile.kv_cache.k, &tile.kv_cache.v, &tile.kv_cache.k_means}) bytes += bytes_of(*x);
+  }
   return bytes;
 }
 
@@ -63,11 +73,15 @@ MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& s
     }
     plan.memories = std::max(plan.memories, memory_bytes(stream.state()));
   }
-  const ops::KvCache& cache = stream.state().kv_cache;
-  plan.kv_cache = cache.k.bytes() + cache.v.bytes() + cache.k_means.bytes();
-
+  plan.kv_cache = kv_cache_bytes(stream.state());
   plan.spilled_windows = settings.spilled_windows.value_or(0);
   plan.spilled = operations.host_bytes();
+  if (!settings.full_decoder) {
+    plan.decoder_slice = settings.decoder_slice_bytes.value_or(models::TinyDecoder::kSliceBytes);
+  }
+  plan.tiles = settings.tiles.value_or(TileCounts{});
+  plan.tile_width = stream.tile_width();
+  plan.tile_height = stream.tile_height();
 
   const std::size_t kept = plan.constants + plan.kv_cache + plan.waiting_frames + plan.memories;
   for (const char* part : kParts) {
@@ -88,56 +102,10 @@ MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& s
   return plan;
 }
 
-MemoryPlan fitting_plan(const MemoryPlan& plan, const weights::ModelFiles& files, const StreamSettings& settings,
-                        const ops::PlanningSettings& planning, std::size_t available) {
-  MemoryPlan result = plan;
-  result.available = available;
-  // The host's memory is no help where it is what is planned.
-  if (result.total <= available || settings.spilled_windows || !planning.own_memory) return result;
-  const std::int64_t layers = files.config.layers, most = layers * settings.kv_chunks;
-  const std::int64_t first = chunk_at(0).latents / ops::kWindowLatents;
-  const auto slots = [&](std::int64_t spilled) {
-    return ops::kv_cache_slots(layers, settings.kv_chunks, first, spilled);
-  };
-  const std::size_t window = plan.kv_cache / static_cast<std::size_t>(slots(0));
-  StreamSettings trial = settings;
-  // Gaps change with the cache: what the figures promise is tried, and more is spilled where they were wrong.
-  for (std::int64_t spilled = 1; spilled <= most; ++spilled) {
-    const std::int64_t saved = slots(0) - slots(spilled);
-    const bool promising = saved > 0 && plan.total - static_cast<std::size_t>(saved) * window <= available;
-    if (!promising && spilled < most) continue;
-    trial.spilled_windows = spilled;
-    result = plan_memory(files, trial, planning);
-    result.available = available;
-    if (result.total <= available) break;
-  }
-  return result;
-}
-
 ops::PlanningSettings planning_settings(const ops::Operations& operations) {
   return {.compute = operations.compute_type(),
           .residual = operations.residual_type(),
           .own_memory = operations.device_memory() > 0};
-}
-
-void require_memory(const MemoryPlan& plan, const StreamSettings& settings) {
-  const auto gigabytes = [](std::size_t bytes) { return static_cast<double>(bytes) / 1e9; };
-  if (plan.total > plan.available) {
-    fail(ErrorCode::out_of_memory,
-         "an output of {}x{} needs {:.1f} GB of memory, of which the KV cache takes {:.1f} GB{}; {:.1f} GB are there: "
-         "choose a smaller output or fewer chunks in the KV cache (now {})",
-         settings.output_width, settings.output_height, gigabytes(plan.total), gigabytes(plan.kv_cache),
-         plan.spilled > 0 ? fmt::format(", with {:.1f} GB more in the host's memory", gigabytes(plan.spilled)) : "",
-         gigabytes(plan.available), settings.kv_chunks);
-  }
-  const auto host = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  // The host has other uses for its memory.
-  if (plan.spilled > host / 4 * 3) {
-    fail(ErrorCode::out_of_memory,
-         "an output of {}x{} needs {:.1f} GB of the host's memory for the KV cache, which has {:.1f} GB: choose a "
-         "smaller output or fewer chunks in the KV cache (now {})",
-         settings.output_width, settings.output_height, gigabytes(plan.spilled), gigabytes(host), settings.kv_chunks);
-  }
 }
 
 }  // namespace flashvsr::stream

@@ -3,6 +3,7 @@
 
 #include "ops/operations.h"
 #include "ops/planning_operations.h"
+#include "stream/tiles.h"
 #include "weights/model_files.h"
 
 #include <cstddef>
@@ -30,6 +31,9 @@ struct MemoryPlan {
   // Of the KV cache, in the host's memory; no part of the total.
   std::int64_t spilled_windows = 0;
   std::size_t spilled = 0;
+  std::size_t decoder_slice = 0;  // StreamSettings::decoder_slice_bytes; 0 with the full decoder
+  TileCounts tiles;
+  std::int64_t tile_width = 0, tile_height = 0;  // pixels; of the padded frame if it is not cut
 
   std::size_t largest_working() const;
 };
@@ -39,16 +43,7 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& settings,
                        const ops::PlanningSettings& planning);
 
-// `plan`, or, if it needs more than `available` bytes of a device's memory and the settings leave it open, one with as
-// many spilled windows as make it fit; with all of them if even that does not.
-MemoryPlan fitting_plan(const MemoryPlan& plan, const weights::ModelFiles& files, const StreamSettings& settings,
-                        const ops::PlanningSettings& planning, std::size_t available);
-
 // How the memory of `operations` has to be planned.
 ops::PlanningSettings planning_settings(const ops::Operations& operations);
-
-// Throws Error(out_of_memory), which names what is needed, what is there and what to do, if the plan needs more than is
-// available, on the device or of the host's memory.
-void require_memory(const MemoryPlan& plan, const StreamSettings& settings);
 
 }  // namespace flashvsr::stream

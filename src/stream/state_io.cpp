@@ -137,11 +137,9 @@ void write_kv_cache(Writer& writer, const ops::KvCache& cache) {
 
 void read_kv_cache(Reader& reader, ops::Operations& operations, const StateLayout& layout, std::int64_t chunk,
                    ops::KvCache& cache) {
-  const std::int64_t blocks = layout.padded_width / 128 * (layout.padded_height / 128);
+  const std::int64_t blocks = cache.window_blocks;
   const std::int64_t windows = std::min(layout.kv_chunks, layout.first_windows + chunk - 1);
   if (reader.count(kMostFrames) != windows) damaged("its KV cache has another length");
-  cache = ops::make_kv_cache(operations, layout.layers, blocks, layout.dim, layout.kv_chunks, layout.first_windows,
-                             layout.spilled_windows);
   const Shape tokens{blocks, ops::kBlockTokens, layout.dim}, means{blocks, layout.dim};
   for (std::size_t layer = 0; layer < cache.layers.size(); ++layer) {
     cache.append(operations, layer, windows);
@@ -156,7 +154,7 @@ void read_kv_cache(Reader& reader, ops::Operations& operations, const StateLayou
 
 // ---------------------------------------------------------------------------------------------------------- decoders
 
-void write_decoders(Writer& writer, const StreamState& state) {
+void write_decoders(Writer& writer, const TileState& state) {
   const bool tiny = static_cast<bool>(state.tiny_decoder.memory[0]);
   if (tiny) {
     for (const Tensor& memory : state.tiny_decoder.memory) writer.tensor(memory);
@@ -174,14 +172,14 @@ void read_tiny_decoder(Reader& reader, const StateLayout& layout, DType type, mo
   for (std::size_t i = 0; i < decoder.memory.size(); ++i) {
     const std::size_t stage = i / 3;
     const std::int64_t shrink = 8 >> stage;
-    decoder.memory[i] = reader.tensor(
-        {1, layout.padded_height / shrink, layout.padded_width / shrink, layout.tiny_channels[stage]}, type);
+    decoder.memory[i] =
+        reader.tensor({1, layout.tile_height / shrink, layout.tile_width / shrink, layout.tiny_channels[stage]}, type);
   }
 }
 
 void read_full_decoder(Reader& reader, const StateLayout& layout, DType type, models::WanVaeState& decoder) {
   constexpr std::int64_t kMostLayers = 4096, kMostFront = 4, kMostChannels = 65536;
-  const Shape most{kMostFront, layout.padded_height, layout.padded_width, kMostChannels};
+  const Shape most{kMostFront, layout.tile_height, layout.tile_width, kMostChannels};
   const std::int64_t count = reader.count(kMostLayers);
   for (std::int64_t i = 0; i < count; ++i) {
     const auto name = reader.take(static_cast<std::size_t>(reader.count(kMostNameBytes)));
@@ -201,10 +199,37 @@ void write_payload(Writer& writer, const StreamState& state) {
   if (state.drained) return;
   for (const Tensor& frame : state.pending) writer.tensor(frame);
   if (state.chunk == 0) return;
-  writer.tensor(state.projector.cache1);
-  writer.tensor(state.projector.cache2);
-  write_kv_cache(writer, state.kv_cache);
-  write_decoders(writer, state);
+  for (const TileState& tile : state.tiles) {
+    writer.tensor(tile.projector.cache1);
+    writer.tensor(tile.projector.cache2);
+    write_kv_cache(writer, tile.kv_cache);
+    write_decoders(writer, tile);
+  }
+}
+
+std::vector<TileState> read_tiles(Reader& reader, ops::Operations& operations, const StateLayout& layout,
+                                  std::int64_t chunk) {
+  const DType type = operations.compute_type();
+  const std::int64_t rows = layout.tile_height / 16, columns = layout.tile_width / 16;
+  std::vector<ops::KvCache> caches = ops::make_kv_caches(
+      operations, layout.tiles, layout.layers, layout.tile_width / kTileGrid * (layout.tile_height / kTileGrid),
+      layout.dim, layout.kv_chunks, layout.first_windows, layout.spilled_windows);
+  std::vector<TileState> tiles(caches.size());
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    TileState& tile = tiles[i];
+    tile.kv_cache = std::move(caches[i]);
+    tile.projector.started = true;
+    tile.projector.cache1 = reader.tensor({kFrontFrames, rows, columns, kProjectorInput}, type);
+    tile.projector.cache2 = reader.tensor({kFrontFrames, rows, columns, layout.projector_channels}, type);
+    if (!tile.kv_cache.k) tile.kv_cache.take_slots(tiles[i - 1].kv_cache);
+    read_kv_cache(reader, operations, layout, chunk, tile.kv_cache);
+    if (layout.full_decoder) {
+      read_full_decoder(reader, layout, type, tile.full_decoder);
+    } else {
+      read_tiny_decoder(reader, layout, type, tile.tiny_decoder);
+    }
+  }
+  return tiles;
 }
 
 StreamState read_payload(Reader& reader, ops::Operations& operations, const StateLayout& layout) {
@@ -230,21 +255,11 @@ StreamState read_payload(Reader& reader, ops::Operations& operations, const Stat
   }
   if (state.drained) return state;
 
-  const DType type = operations.compute_type();
   for (std::int64_t frame = state.first_pending; frame < state.frames_scheduled; ++frame) {
     state.pending.push_back(reader.tensor({1, layout.padded_height, layout.padded_width, 3}, DType::u8));
   }
   if (state.chunk == 0) return state;
-  const std::int64_t rows = layout.padded_height / 16, columns = layout.padded_width / 16;
-  state.projector.started = true;
-  state.projector.cache1 = reader.tensor({kFrontFrames, rows, columns, kProjectorInput}, type);
-  state.projector.cache2 = reader.tensor({kFrontFrames, rows, columns, layout.projector_channels}, type);
-  read_kv_cache(reader, operations, layout, state.chunk, state.kv_cache);
-  if (layout.full_decoder) {
-    read_full_decoder(reader, layout, type, state.full_decoder);
-  } else {
-    read_tiny_decoder(reader, layout, type, state.tiny_decoder);
-  }
+  state.tiles = read_tiles(reader, operations, layout, state.chunk);
   return state;
 }
 

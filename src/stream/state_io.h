@@ -18,6 +18,7 @@ namespace flashvsr::stream {
 struct StateLayout {
   std::int64_t output_width = 0, output_height = 0;
   std::int64_t padded_width = 0, padded_height = 0;
+  std::int64_t tile_width = 0, tile_height = 0, tiles = 1;  // those of the padded frame if there is one
   std::int64_t layers = 0, dim = 0;
   std::int64_t kv_chunks = 0, first_windows = 0;
   std::int64_t spilled_windows = 0;     // no part of the format

@@ -1,7 +1,7 @@
 #include "stream/stream.h"
 
 #include "stream/fingerprint.h"
-#include "stream/memory_plan.h"
+#include "stream/fitting_plan.h"
 #include "stream/state_io.h"
 
 #include <algorithm>
@@ -11,8 +11,7 @@
 namespace flashvsr::stream {
 namespace {
 
-constexpr std::int64_t kPaddedTo = 128;  // one attention block
-constexpr std::int64_t kLatentSide = 8, kLatentChannels = 16;
+constexpr std::int64_t kPaddedTo = kTileGrid;  // one attention block
 constexpr std::int64_t kMostSide = 65536, kMostRange = 65536, kMostChunks = 1024;
 // The frame that sparse_ratio is defined for (the published demonstration's).
 constexpr double kReferencePixels = 768.0 * 1280.0;
@@ -77,17 +76,21 @@ Stream::Stream(const Networks& networks, StreamSettings settings)
       padded_height_(padded(settings_.output_height)) {
   check_settings();
   check_memory();
+  prepare_tiles();
   attention_.locality = {settings_.local_range, settings_.local_window};
   attention_.selection.all_allowed = settings_.all_allowed_blocks;
   attention_.selection.topk_ratio = settings_.topk_ratio.value_or(settings_.sparse_ratio * kReferencePixels /
-                                                                  static_cast<double>(padded_width_ * padded_height_));
-  const double blocks = static_cast<double>(padded_width_ / kPaddedTo * (padded_height_ / kPaddedTo));
+                                                                  static_cast<double>(across_.size * down_.size));
+  const double blocks = static_cast<double>(across_.size / kPaddedTo * (down_.size / kPaddedTo));
   if (!settings_.all_allowed_blocks && !(blocks * blocks * attention_.selection.topk_ratio >= 1.0)) {
     fail(ErrorCode::invalid_argument,
          "a sparse ratio of {} keeps no attention block at {}x{}: use a larger one (2.0 is the published value)",
          settings_.sparse_ratio, settings_.output_width, settings_.output_height);
   }
   if (settings_.prompt) own_dit_.emplace(networks_.dit, networks_.files, settings_.prompt);
+  if (settings_.decoder_slice_bytes && !settings_.full_decoder) {
+    own_decoder_.emplace(*networks_.tiny_decoder, *settings_.decoder_slice_bytes);
+  }
 }
 
 void Stream::check_settings() const {
@@ -99,6 +102,15 @@ void Stream::check_settings() const {
   check_range("number of chunks in the KV cache", settings_.kv_chunks, 1, kMostChunks);
   check_range("number of spilled windows", settings_.spilled_windows.value_or(0), 0,
               networks_.dit.layers() * settings_.kv_chunks);
+  if (settings_.tiles) {
+    const std::int64_t columns = most_tiles(padded_width_), rows = most_tiles(padded_height_);
+    const TileCounts& tiles = *settings_.tiles;
+    if (tiles.columns < 1 || tiles.rows < 1 || tiles.columns > columns || tiles.rows > rows) {
+      fail(ErrorCode::invalid_argument,
+           "{}x{} tiles: an output of {}x{} has room for 1x1 to {}x{} (of 256 pixels a side, {} of them in common)",
+           tiles.columns, tiles.rows, settings_.output_width, settings_.output_height, columns, rows, kTileOverlap);
+    }
+  }
   const double ratio = settings_.topk_ratio.value_or(settings_.sparse_ratio);
   if (!settings_.all_allowed_blocks && !(ratio > 0 && std::isfinite(ratio))) {
     fail(ErrorCode::invalid_argument, "the sparse ratio is {}: it must be a positive number", ratio);
@@ -118,8 +130,8 @@ void Stream::check_settings() const {
   }
 }
 
-// Refuses what cannot fit rather than let the system end the process in the middle of a video; decides how much of the
-// KV cache is spilled.
+// Refuses what cannot fit rather than let the system end the process in the middle of a video; decides what is done to
+// make it fit.
 void Stream::check_memory() {
   const std::size_t available = ops_.available_memory();
   if (available == ops::kUnboundedMemory) return;
@@ -130,6 +142,27 @@ void Stream::check_memory() {
   plan_ = fitting_plan(*plan_, networks_.files, settings_, planning_settings(ops_), left);
   require_memory(*plan_, settings_);
   settings_.spilled_windows = plan_->spilled_windows;
+  settings_.tiles = plan_->tiles;
+  if (!settings_.full_decoder) settings_.decoder_slice_bytes = plan_->decoder_slice;
+}
+
+void Stream::prepare_tiles() {
+  const TileCounts tiles = settings_.tiles.value_or(TileCounts{});
+  across_ = tile_axis(padded_width_, tiles.columns);
+  down_ = tile_axis(padded_height_, tiles.rows);
+  if (tiles.count() == 1) return;
+  const auto weights_of = [this](const TileAxis& axis) {
+    std::vector<Tensor> weights;
+    for (std::size_t i = 0; i < axis.begins.size(); ++i) {
+      const std::vector<float> values = tile_weights(axis, i);
+      const Tensor host = allocate_host({axis.size}, DType::f32);
+      std::copy(values.begin(), values.end(), host.mutable_data<float>());
+      weights.push_back(ops_.from_host(host));
+    }
+    return weights;
+  };
+  column_weights_ = weights_of(across_);
+  row_weights_ = weights_of(down_);
 }
 
 void Stream::require_usable() const {
@@ -195,10 +228,7 @@ void Stream::drain() {
   // Nothing will be computed any more: only finished frames are worth their memory.
   state_.pending.clear();
   state_.first_pending = state_.frames_scheduled;
-  state_.projector = {};
-  state_.kv_cache = {};
-  state_.tiny_decoder = {};
-  state_.full_decoder = {};
+  state_.tiles.clear();
 }
 
 Received Stream::receive(std::uint8_t* rgb, std::ptrdiff_t stride) {
@@ -232,126 +262,6 @@ Tensor Stream::prepare(const Tensor& frame) const {
   return result;
 }
 
-const Tensor& Stream::pending_frame(std::int64_t frame) const {
-  return state_.pending.at(static_cast<std::size_t>(frame - state_.first_pending));
-}
-
-Tensor Stream::pending_frames(const FrameRange& range) const {
-  std::vector<Tensor> frames;
-  for (std::int64_t frame = range.begin; frame < range.end; ++frame) frames.push_back(pending_frame(frame));
-  return ops_.concatenate(frames);
-}
-
-// ------------------------------------------------------------------------------------------------------------- chunks
-
-void Stream::run_chunk() {
-  // Until all of it is done the state is neither that before nor that after the chunk.
-  failed_ = true;
-  const Chunk chunk = chunk_at(state_.chunk);
-  if (hooks_.before_chunk) hooks_.before_chunk(chunk);
-  const Tensor latents = run_networks(chunk);
-  for (std::int64_t i = 0; i < chunk.latents; ++i) {
-    const std::int64_t latent = chunk.first_latent + i;
-    const FrameRange frames = frames_of_latent(latent);
-    // What lies behind the last frame of a drained stream is not asked for.
-    if (state_.drained && frames.begin >= state_.frames_received) break;
-    decode(latent, latents.sliced(i, i + 1));
-    for (; state_.first_pending < frames.end; ++state_.first_pending) state_.pending.pop_front();
-    if (settings_.progress) settings_.progress(state_.frames_done);
-  }
-  ++state_.chunk;
-  failed_ = false;
-}
-
-// LR frames of a chunk -> its latents [f, H/8, W/8, 16] f32.
-Tensor Stream::run_networks(const Chunk& chunk) {
-  if (chunk.index == 0) {
-    const std::int64_t blocks = padded_width_ / kPaddedTo * (padded_height_ / kPaddedTo);
-    state_.kv_cache = ops::make_kv_cache(ops_, dit().layers(), blocks, networks_.files.config.dim, settings_.kv_chunks,
-                                         chunk.latents / ops::kWindowLatents, settings_.spilled_windows.value_or(0));
-    networks_.projector.start(state_.projector, pending_frame(0));
-  }
-  Tensor tokens;
-  {
-    std::vector<Tensor> parts;
-    for (std::int64_t latent = chunk.first_latent; latent < chunk.first_latent + chunk.latents; ++latent) {
-      parts.push_back(networks_.projector.push(state_.projector, pending_frames(clip_of_latent(latent))));
-      if (hooks_.lq_latents) hooks_.lq_latents(latent, parts.back());
-    }
-    tokens = ops_.concatenate(parts);
-  }
-  const Tensor noise = make_noise(chunk);
-  const Tensor velocity =
-      dit().run_chunk(state_.kv_cache, noise, std::move(tokens), chunk.first_latent, attention_, hooks_.dit);
-  if (hooks_.velocity) hooks_.velocity(chunk, velocity);
-  return ops_.subtract(noise, velocity);
-}
-
-Tensor Stream::make_noise(const Chunk& chunk) const {
-  const std::int64_t rows = padded_height_ / kLatentSide, columns = padded_width_ / kLatentSide;
-  if (!settings_.noise) return ops_.gaussian_noise(settings_.seed, chunk.first_latent, chunk.latents, rows, columns);
-  const Tensor host = allocate_host({chunk.latents, rows, columns, kLatentChannels}, DType::f32);
-  const std::int64_t positions = rows * columns;
-  std::vector<float> planar(static_cast<std::size_t>(positions * kLatentChannels));
-  for (std::int64_t i = 0; i < chunk.latents; ++i) {
-    settings_.noise(chunk.first_latent + i, rows, columns, planar.data());
-    float* values = host.mutable_data<float>() + i * positions * kLatentChannels;
-    for (std::int64_t position = 0; position < positions; ++position) {
-      for (std::int64_t channel = 0; channel < kLatentChannels; ++channel) {
-        values[position * kLatentChannels + channel] = planar[static_cast<std::size_t>(channel * positions + position)];
-      }
-    }
-  }
-  return ops_.from_host(host);
-}
-
-void Stream::decode(std::int64_t latent, const Tensor& values) {
-  const FrameRange range = frames_of_latent(latent);
-  // What lies behind the last frame of a drained stream is not asked for.
-  const std::int64_t end = state_.drained ? std::min(range.end, state_.frames_received) : range.end;
-  std::int64_t frame = range.begin;
-  if (settings_.full_decoder) {
-    const Tensor video = networks_.full_decoder->push(state_.full_decoder, values);
-    require(video.dim(0) == range.size(), "latent {} decoded to {} frames instead of {}", latent, video.dim(0),
-            range.size());
-    for (; frame < end; ++frame) finish(frame, video.sliced(frame - range.begin, frame - range.begin + 1));
-    return;
-  }
-  // The first latent stands for one frame; the tiny decoder has three in front of it too.
-  const std::int64_t dropped = latent == 0 ? 3 : 0;
-  Tensor condition;
-  if (latent == 0) {
-    const Tensor& first = pending_frame(0);
-    const Tensor repeated[] = {first, first, first, first};
-    condition = ops_.concatenate(repeated);
-  } else {
-    condition = pending_frames(range);
-  }
-  networks_.tiny_decoder->push(state_.tiny_decoder, condition, values,
-                               [&](const Tensor& video) { finish(frame++, video); },
-                               {dropped, dropped + end - range.begin});
-  require(frame == end, "latent {} decoded to {} frames instead of {}", latent, frame - range.begin, end - range.begin);
-}
-
-// Decoded frame [1, H, W, 3] f32 -> visible area, colour fix, bytes on the host.
-void Stream::finish(std::int64_t frame, const Tensor& video) {
-  const ops::ProfilePart part(ops_, kProfilePart);
-  const std::int64_t width = settings_.output_width, height = settings_.output_height;
-  const bool is_padded = width != padded_width_ || height != padded_height_;
-  // Cropped first, so that colour statistics are those of what is seen.
-  const auto visible = [&](const Tensor& x) { return is_padded ? ops_.crop(x, 0, 0, height, width) : x; };
-  Tensor result = visible(video);
-  if (hooks_.decoded) hooks_.decoded(frame, result);
-  switch (settings_.color_fix) {
-    case ColorFix::adain: result = ops_.adain(result, visible(pending_frame(frame))); break;
-    case ColorFix::wavelet: result = ops_.wavelet(result, visible(pending_frame(frame))); break;
-    case ColorFix::none: break;
-  }
-  if (hooks_.color_fixed) hooks_.color_fixed(frame, result);
-  state_.finished.push_back(ops_.start_to_host(ops_.to_bytes(result)));
-  state_.frames_done = frame + 1;
-}
-
 // ------------------------------------------------------------------------------------------------------ save, restore
 
 std::uint64_t Stream::fingerprint() const {
@@ -368,6 +278,9 @@ std::uint64_t Stream::fingerprint() const {
   // External noise is the caller's business; the built-in one hangs on the seed.
   print.add(std::uint64_t{s.noise != nullptr}).add(s.noise ? 0 : s.seed);
   if (s.prompt) print.add_values(s.prompt);
+  if (row_weights_.size() > 0) {
+    print.add(std::uint64_t{across_.begins.size()}).add(std::uint64_t{down_.begins.size()});
+  }
   return print.value();
 }
 
@@ -393,6 +306,9 @@ void Stream::restore(std::span<const std::byte> bytes) {
                            .output_height = settings_.output_height,
                            .padded_width = padded_width_,
                            .padded_height = padded_height_,
+                           .tile_width = across_.size,
+                           .tile_height = down_.size,
+                           .tiles = settings_.tiles.value_or(TileCounts{}).count(),
                            .layers = dit().layers(),
                            .dim = config.dim,
                            .kv_chunks = settings_.kv_chunks,

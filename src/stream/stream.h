@@ -9,6 +9,7 @@
 #include "ops/operations.h"
 #include "stream/memory_plan.h"
 #include "stream/schedule.h"
+#include "stream/tiles.h"
 #include "weights/model_files.h"
 
 #include <cstddef>
@@ -60,6 +61,12 @@ struct StreamSettings {
   // Windows of the KV cache, of layers * kv_chunks, that lie in the host's memory between chunks. Default: as many as
   // the device's memory makes necessary. They change no result.
   std::optional<std::int64_t> spilled_windows;
+  // What the tiny decoder may take for its features at the output's resolution. Default: TinyDecoder::kSliceBytes, or
+  // as much less as memory makes necessary. It changes results by rounding at most.
+  std::optional<std::size_t> decoder_slice_bytes;
+  // Tiles that frames are cut into. Default: as few as memory makes necessary, which is the last thing that is tried:
+  // attention does not cross their borders, so that results change.
+  std::optional<TileCounts> tiles;
   std::uint64_t seed = 0;
   // Instead of the model's prompt: [tokens, text_dim].
   Parameter prompt;
@@ -73,13 +80,21 @@ struct StreamSettings {
 struct StreamHooks {
   std::function<void(const Chunk& chunk)> before_chunk;
   models::DiTHooks dit;
-  // Projector tokens of a latent [1, H/16, W/16, dim].
+  // Of each tile in turn, like those of the DiT. Projector tokens of a latent [1, H/16, W/16, dim].
   std::function<void(std::int64_t latent, const Tensor& tokens)> lq_latents;
-  // Velocity of a chunk [f, H/8, W/8, 16] f32.
+  // Likewise. Velocity of a chunk [f, H/8, W/8, 16] f32.
   std::function<void(const Chunk& chunk, const Tensor& velocity)> velocity;
   // A decoded frame before the colour fix, and after it: [1, height, width, 3] f32, the visible area.
   std::function<void(std::int64_t frame, const Tensor& video)> decoded;
   std::function<void(std::int64_t frame, const Tensor& video)> color_fixed;
+};
+
+// What the networks remember of a tile, or of the frame if it has none.
+struct TileState {
+  models::ProjectorState projector;
+  ops::KvCache kv_cache;
+  models::TinyDecoderState tiny_decoder;
+  models::WanVaeState full_decoder;
 };
 
 // Everything that a stream remembers. Its size does not depend on how long the stream is.
@@ -90,10 +105,7 @@ struct StreamState {
   std::int64_t frames_done = 0;       // HR frames finished
   std::int64_t frames_delivered = 0;  // HR frames given to the user
   bool drained = false;
-  models::ProjectorState projector;
-  ops::KvCache kv_cache;  // without layers before chunk 0
-  models::TinyDecoderState tiny_decoder;
-  models::WanVaeState full_decoder;
+  std::vector<TileState> tiles;  // row by row; none before chunk 0
   // Upsampled and padded LR frames [1, H, W, 3] u8 that chunks still need, oldest first; the first is frame
   // `first_pending` of the stream.
   std::deque<Tensor> pending;
@@ -107,6 +119,11 @@ enum class Received : std::uint8_t { frame, again, end };
 
 // Takes LR frames and gives HR frames: as many as it took, in order. Not thread-safe; uses the back end in send, drain,
 // reset, save and restore.
+//
+// A frame that does not fit into memory goes through the networks in tiles. Everything else is done with whole frames:
+// what comes in is resized once, the noise is that of the frame, and decoded tiles are blended in f32 before the colour
+// fix, so that its statistics and its low band are those of the frame and make no borders. Tiles take turns latent by
+// latent, so that few frames at a time are half done.
 class Stream {
  public:
   // `networks` must outlive the stream. Throws Error(invalid_argument) for settings out of range, Error(unsupported)
@@ -116,9 +133,12 @@ class Stream {
   const StreamSettings& settings() const { return settings_; }
   // What was planned when the stream was made; nothing on back ends without bounds.
   const std::optional<MemoryPlan>& memory_plan() const { return plan_; }
-  // Size of the frame that the networks see: the output, padded to multiples of 128.
+  // Size of the frame that the networks see, if it is not cut into tiles: the output, padded to multiples of 128.
   std::int64_t padded_width() const { return padded_width_; }
   std::int64_t padded_height() const { return padded_height_; }
+  // Size of what they see at once.
+  std::int64_t tile_width() const { return across_.size; }
+  std::int64_t tile_height() const { return down_.size; }
 
   // Takes one frame [input_height][input_width][3]; `stride` bytes from row to row. Runs a chunk if this frame
   // completes one (a device back end goes on working on it afterwards); but while finished frames, or those of the
@@ -152,20 +172,28 @@ class Stream {
  private:
   void check_settings() const;
   void check_memory();
+  void prepare_tiles();
   void require_usable() const;
   // Whether the next frame completes a chunk that must not be run yet. Throws if no frame can be taken at all.
   bool must_wait() const;
   std::uint64_t fingerprint() const;
   const models::DiT& dit() const { return own_dit_ ? *own_dit_ : networks_.dit; }
+  const models::TinyDecoder& tiny_decoder() const { return own_decoder_ ? *own_decoder_ : *networks_.tiny_decoder; }
 
   Tensor prepare(const Tensor& frame) const;
   const Tensor& pending_frame(std::int64_t frame) const;
-  Tensor pending_frames(const FrameRange& range) const;
   bool must_receive() const;
+  std::int64_t left_of(std::size_t tile) const { return across_.begins[tile % across_.begins.size()]; }
+  std::int64_t top_of(std::size_t tile) const { return down_.begins[tile / across_.begins.size()]; }
+  Tensor cut(const Tensor& x, std::size_t tile, std::int64_t shrunk = 1) const;
+  Tensor pending_frames(const FrameRange& range, std::size_t tile) const;
+  void start_tiles(const Chunk& chunk);
   void run_chunk();
   Tensor make_noise(const Chunk& chunk) const;
-  Tensor run_networks(const Chunk& chunk);
-  void decode(std::int64_t latent, const Tensor& values);
+  Tensor run_networks(const Chunk& chunk, std::size_t tile, Tensor& noise);
+  void decode(std::int64_t latent, std::span<const Tensor> values);
+  void decode_tile(std::int64_t latent, std::size_t tile, const Tensor& values,
+                   const std::function<void(std::int64_t frame, const Tensor& video)>& take);
   void finish(std::int64_t frame, const Tensor& video);
 
   const Networks& networks_;
@@ -175,6 +203,9 @@ class Stream {
   std::optional<MemoryPlan> plan_;
   models::AttentionSettings attention_;
   std::optional<models::DiT> own_dit_;
+  std::optional<models::TinyDecoder> own_decoder_;
+  TileAxis across_, down_;
+  std::vector<Tensor> column_weights_, row_weights_;  // of tiles, if there are several
   StreamHooks hooks_;
   StreamState state_;
   bool failed_ = false;

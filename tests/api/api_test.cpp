@@ -184,6 +184,9 @@ TEST(Api, RefusesSettingsOutOfRange) {
   EXPECT_EQ(open_with([](flashvsr_stream_settings& s) { s.sparse_ratio = std::nan(""); }), kInvalid);
   EXPECT_EQ(open_with([](flashvsr_stream_settings& s) { s.local_range = -1; }), kInvalid);
   EXPECT_EQ(open_with([](flashvsr_stream_settings& s) { s.kv_chunks = -1; }), kInvalid);
+  EXPECT_EQ(open_with([](flashvsr_stream_settings& s) { s.tile_columns = 2; }), kInvalid);
+  EXPECT_EQ(open_with([](flashvsr_stream_settings& s) { s.tile_columns = -1, s.tile_rows = 1; }), kInvalid);
+  EXPECT_EQ(open_with([](flashvsr_stream_settings& s) { s.tile_columns = s.tile_rows = 2; }), kInvalid);
   static const float prompt[32] = {};
   EXPECT_EQ(open_with([](flashvsr_stream_settings& s) { s.prompt = prompt; }), kInvalid);
   static const float infinite[32] = {std::numeric_limits<float>::infinity()};
@@ -226,6 +229,38 @@ TEST(Api, PlansMemory) {
   EXPECT_GT(memory.kv_cache, 0U);
   EXPECT_LE(memory.needed, memory.available);
   flashvsr_stream_close(stream);
+}
+
+// Here because they are asked for; limits are tested with streams.
+TEST(Api, CutsFramesIntoTilesWithAWarning) {
+  struct Warnings {
+    std::vector<std::string> messages;
+    static void take(void* self, flashvsr_log_level level, const char* message) {
+      if (level == FLASHVSR_LOG_WARNING) static_cast<Warnings*>(self)->messages.emplace_back(message);
+    }
+  } warnings;
+  flashvsr_stream_settings settings = stream_settings();
+  settings.input_width = 224, settings.input_height = 32;
+  flashvsr_set_log_callback(&Warnings::take, &warnings);
+  flashvsr_stream* stream = open_stream(settings);
+  flashvsr_memory memory{};
+  memory.struct_size = sizeof memory;
+  ASSERT_EQ(flashvsr_stream_get_memory(stream, &memory), FLASHVSR_OK);
+  EXPECT_EQ(std::pair(memory.tile_columns, memory.tile_rows), std::pair(1, 1));
+  EXPECT_EQ(std::pair(memory.tile_width, memory.tile_height), std::pair(896, 128));
+  EXPECT_GT(memory.decoder_slice, 0U);
+  flashvsr_stream_close(stream);
+  EXPECT_TRUE(warnings.messages.empty());
+
+  settings.tile_columns = 2, settings.tile_rows = 1;
+  stream = open_stream(settings);
+  ASSERT_EQ(flashvsr_stream_get_memory(stream, &memory), FLASHVSR_OK);
+  EXPECT_EQ(std::pair(memory.tile_columns, memory.tile_rows), std::pair(2, 1));
+  EXPECT_EQ(std::pair(memory.tile_width, memory.tile_height), std::pair(512, 128));
+  flashvsr_stream_close(stream);
+  flashvsr_set_log_callback(nullptr, nullptr);
+  ASSERT_EQ(warnings.messages.size(), 1U);
+  EXPECT_NE(warnings.messages[0].find("2x1 tiles of 512x128 pixels"), std::string::npos) << warnings.messages[0];
 }
 
 TEST(Api, RefusesNullAndWrongFrames) {

@@ -87,7 +87,8 @@ TEST_F(GoldenStream, EqualsThePublishedModel) {
     const std::string step = "step" + std::to_string(chunk.index) + ".";
     EXPECT_LE(relative_distance(tokens, golden_.at(step + "lq_latents.every11th").to_f32()), kTolerance) << step;
     EXPECT_LE(relative_distance(planar(velocity), golden_.at(step + "velocity").to_f32()), kTolerance) << step;
-    EXPECT_EQ(stream.state().kv_cache.kept_blocks(), golden_.at(step + "cache_rows").values().data<std::int64_t>()[0]);
+    EXPECT_EQ(stream.state().tiles.at(0).kv_cache.kept_blocks(),
+              golden_.at(step + "cache_rows").values().data<std::int64_t>()[0]);
     ++chunks;
   };
   const auto keep = [&](std::map<std::int64_t, std::vector<float>>& frames) {
