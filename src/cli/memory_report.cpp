@@ -22,6 +22,10 @@ ordered_json describe(const stream::MemoryPlan& plan) {
           {"total", plan.total},
           {"spilled_windows", plan.spilled_windows},
           {"spilled", plan.spilled},
+          {"decoder_slice", plan.decoder_slice},
+          {"tiles", fmt::format("{}x{}", plan.tiles.columns, plan.tiles.rows)},
+          {"tile_width", plan.tile_width},
+          {"tile_height", plan.tile_height},
           {"available", known ? ordered_json(plan.available) : ordered_json()},
           {"fits", known ? ordered_json(plan.total <= plan.available) : ordered_json()}};
 }
@@ -39,9 +43,16 @@ void print_memory(const ordered_json& plan) {
   for (const auto& [name, bytes] : plan["working"].items()) row("while at work: " + name, bytes);
   row("gaps", plan["gaps"]);
   row("in all, with the largest at work", plan["total"]);
-  if (plan["spilled"].get<double>() > 0) row("KV cache in the host's memory", plan["spilled"]);
+  if (plan["spilled"].get<double>() > 0) {
+    row(fmt::format("{} windows in the host's memory", plan["spilled_windows"].get<int>()), plan["spilled"]);
+  }
+  if (plan["decoder_slice"].get<double>() > 0) row("decoder: slices of at most", plan["decoder_slice"]);
   if (!plan["available"].is_null())
     row(plan["fits"].get<bool>() ? "available" : "available: NOT ENOUGH", plan["available"]);
+  if (plan["tiles"] != "1x1") {
+    fmt::print("  {} tiles of {}x{} pixels, which cost quality at their borders\n", plan["tiles"].get<std::string>(),
+               plan["tile_width"].get<int>(), plan["tile_height"].get<int>());
+  }
 }
 
 }  // namespace flashvsr::cli

@@ -71,7 +71,9 @@ void announce(Reporter& reporter, const media::VideoInfo& info, const media::Sin
                              {"precision", model.precision},
                              {"memory_bytes", memory.needed},
                              {"memory_available_bytes", memory.available},
-                             {"memory_spilled_bytes", memory.spilled}};
+                             {"memory_spilled_bytes", memory.spilled},
+                             {"decoder_slice_bytes", memory.decoder_slice},
+                             {"tiles", fmt::format("{}x{}", memory.tile_columns, memory.tile_rows)}};
   const std::string text = fmt::format(
       "{} {}x{} -> {} {}x{}, model {} ({}) on {} in {}, with {:.1f} of {:.1f} GB of memory", info.path, info.width,
       info.height, output.path, plan.output.width, plan.output.height, model.name, model.variant, model.device,

@@ -89,6 +89,7 @@ void add_upscale_options(CLI::App& command, UpscaleOptions& options) {
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   add_memory_limit_option(command, options.memory_limit);
+  add_tiles_option(command, options.tiles);
 
   command.add_option("--codec", options.codec, "h264, hevc, av1, vp9, ffv1, prores, or a name of FFmpeg's")
       ->default_str("h264, vp9 in WebM");
@@ -133,6 +134,10 @@ flashvsr_stream_settings stream_settings(const UpscaleOptions& options) {
   if (options.local_window == "preserved") settings.local_window = FLASHVSR_LOCAL_WINDOW_PRESERVED;
   settings.kv_chunks = options.kv_chunks;
   settings.seed = options.seed;
+  if (const auto tiles = tiles_of(options.tiles)) {
+    settings.tile_columns = tiles->width;
+    settings.tile_rows = tiles->height;
+  }
   return settings;
 }
 

@@ -25,6 +25,7 @@ struct UpscaleOptions {
   std::uint64_t seed = 0;
   int threads = 0;
   double memory_limit = 0;  // GB; 0: none
+  std::string tiles = "auto";
   std::string codec;
   std::optional<double> crf;
   bool overwrite = false, quiet = false, json = false;

@@ -40,7 +40,10 @@ TEST_F(Commands, WrongUsageIsOneLineAndStatusTwo) {
       {"upscale", "in.mp4", "-o", "out.mp4", "--threads", "-1"},
       {"upscale", "in.mp4", "-o", "out.mp4", "--crf", "x"},
       {"upscale", "in.mp4", "-o", "out.mp4", "--quiet", "--json"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--tiles", "3"},
+      {"upscale", "in.mp4", "-o", "out.mp4", "--tiles", "0x2"},
       {"upscale", "in.mp4", "-o", "out.mp4", "--turbo"},
+      {"info", "--tiles", "2x1"},
       {"verify"},
       {"verify", "set", "--precision", "auto"},
       {"convert", "folder"},
@@ -65,7 +68,7 @@ TEST_F(Commands, HelpNamesEveryOption) {
        {"--scale",     "--size",    "--fit",       "--model",        "--variant",     "--device",
         "--precision", "--decoder", "--color-fix", "--sparse-ratio", "--local-range", "--local-window",
         "--kv-chunks", "--seed",    "--threads",   "--memory-limit", "--codec",       "--crf",
-        "--overwrite", "--quiet",   "--json"}) {
+        "--overwrite", "--quiet",   "--json",      "--tiles"}) {
     EXPECT_NE(help.out.find(option), std::string::npos) << option;
   }
   const ProgramResult version = run({"--version"});
@@ -145,6 +148,8 @@ TEST_F(Commands, InfoPlansMemory) {
   const json spilled = json::parse(limited.out);
   EXPECT_LE(spilled["total"].get<double>(), 24e9);
   EXPECT_GT(spilled["spilled"].get<double>(), 20e9);
+  EXPECT_EQ(spilled["tiles"], "1x1");
+  EXPECT_GT(spilled["decoder_slice"], 0);
   const ProgramResult table = run({"info", "--plan", "256x256", "--device", "cpu", "--kv-chunks", "2"});
   EXPECT_EQ(table.status, 0) << table.err;
   EXPECT_NE(table.out.find("KV cache"), std::string::npos) << table.out;
@@ -152,6 +157,46 @@ TEST_F(Commands, InfoPlansMemory) {
   EXPECT_EQ(run({"info", "--plan", "wide"}).status, 2);
   EXPECT_EQ(run({"info", "--config", "published"}).status, 2);
   EXPECT_EQ(run({"info", "--plan", "256x256", "--full-decoder"}).status, 1);
+}
+
+// Less and less memory for the same output.
+TEST_F(Commands, InfoPlansWhatIsDoneWhereMemoryIsShort) {
+  const auto plan = [&](double gigabytes, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words{"info",        "--plan", "1920x1088", "--config",       "published",
+                                   "--device",    "cuda",   "--json",    "--memory-limit", std::to_string(gigabytes),
+                                   "--precision", "bf16"};
+    words.insert(words.end(), more.begin(), more.end());
+    const ProgramResult result = run(words);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return json::parse(result.out);
+  };
+  const json all = plan(200);
+  EXPECT_EQ(all["tiles"], "1x1");
+  EXPECT_EQ(all["spilled_windows"], 0);
+  const double total = all["total"].get<double>() / 1e9;
+  const json sliced = plan(total - 0.1);
+  EXPECT_LT(sliced["decoder_slice"], all["decoder_slice"]);
+  EXPECT_EQ(sliced["spilled_windows"], 0);
+  const json spilled = plan(total / 2);
+  EXPECT_EQ(spilled["decoder_slice"], all["decoder_slice"]);
+  EXPECT_GT(spilled["spilled_windows"], 0);
+  EXPECT_EQ(spilled["tiles"], "1x1");
+  const json whole = plan(0.001, {"--tiles", "off"});
+  EXPECT_EQ(whole["fits"], false);
+  EXPECT_EQ(whole["tiles"], "1x1");
+  const json tiled = plan(whole["total"].get<double>() / 1e9 - 0.1);
+  EXPECT_EQ(tiled["fits"], true);
+  EXPECT_NE(tiled["tiles"], "1x1");
+  EXPECT_LT(tiled["tile_width"].get<int>() * tiled["tile_height"].get<int>(), 1920 * 1088);
+  for (const json& fitting : {all, sliced, spilled, tiled}) EXPECT_LE(fitting["total"], fitting["available"]);
+  EXPECT_EQ(plan(200, {"--tiles", "3x2"})["tiles"], "3x2");
+
+  const ProgramResult table = run({"info", "--plan", "1024x512", "--device", "cpu", "--tiles", "2x1"});
+  EXPECT_EQ(table.status, 0) << table.err;
+  EXPECT_NE(table.out.find("2x1 tiles of 640x512 pixels"), std::string::npos) << table.out;
+  const ProgramResult refused = run({"info", "--plan", "256x256", "--tiles", "2x1"});
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_EQ(refused.error_lines(), 1) << refused.err;
 }
 
 constexpr const char* kTinyConfig =

@@ -210,6 +210,56 @@ TEST_F(Upscale, JsonLinesTellTheStory) {
   EXPECT_EQ(failed.error_lines(), 1) << failed.err;
 }
 
+// 896x128 on a machine that has memory for one half of it, as it seems.
+TEST_F(Upscale, TilesAreTheLastResortAndSaidSo) {
+  std::ofstream(path("in.y4m"), std::ios::binary) << make_y4m(224, 32, 2);
+  // The models of other tests take so little that halves of frames save nothing.
+  const std::string nano = "nano";
+  const auto planned = [&](const std::string& tiles) {
+    const ProgramResult result = run({"info", nano, "--plan", "896x128", "--device", "cpu", "--precision", "f32",
+                                      "--memory-limit", "0.001", "--tiles", tiles, "--json"});
+    EXPECT_EQ(result.status, 0) << result.err;
+    return json::parse(result.out)["total"].get<double>() / 1e9;
+  };
+  const auto upscaled = [&](const std::string& output, const std::vector<std::string>& options) {
+    std::vector<std::string> words{"upscale", "in.y4m", "-o", output, "--model", nano, "--device", "cpu"};
+    words.insert(words.end(), options.begin(), options.end());
+    return words;
+  };
+  const double whole = planned("off"), tiled = planned("2x1");
+  ASSERT_LT(tiled, whole);
+  const std::vector<std::string> limited{"--precision", "f32", "--json", "--memory-limit",
+                                         std::to_string((tiled + whole) / 2)};
+  const ProgramResult result = run(upscaled("out.y4m", limited));
+  ASSERT_EQ(result.status, 0) << result.err;
+  const std::vector<json> events = json_lines(result.out);
+  const auto note = std::find_if(events.begin(), events.end(), [](const json& event) {
+    return event["event"] == "note" && event["message"].get<std::string>().find("tiles") != std::string::npos;
+  });
+  ASSERT_NE(note, events.end()) << result.out;
+  EXPECT_NE((*note)["message"].get<std::string>().find("2x1 tiles of 512x128 pixels"), std::string::npos) << *note;
+  const auto start =
+      std::find_if(events.begin(), events.end(), [](const json& event) { return event["event"] == "start"; });
+  ASSERT_NE(start, events.end());
+  EXPECT_EQ((*start)["tiles"], "2x1");
+  EXPECT_LE((*start)["memory_bytes"], (*start)["memory_available_bytes"]);
+  EXPECT_EQ(parse_y4m(read(path("out.y4m"))).luma_means.size(), 2u);
+
+  std::vector<std::string> off = limited;
+  off.insert(off.end(), {"--tiles", "off"});
+  const ProgramResult refused = run(upscaled("other.y4m", off));
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_EQ(refused.error_lines(), 1) << refused.err;
+  EXPECT_NE(refused.err.find("tiles"), std::string::npos) << refused.err;
+  EXPECT_FALSE(std::filesystem::exists(path("other.y4m")));
+  // Where there is memory enough they are there only for who asks.
+  const ProgramResult whole_frame = run(upscaled("whole.y4m", {}));
+  EXPECT_EQ(whole_frame.err.find("tiles"), std::string::npos) << whole_frame.err;
+  const ProgramResult asked = run(upscaled("asked.y4m", {"--tiles", "2x1"}));
+  EXPECT_EQ(asked.status, 0);
+  EXPECT_NE(asked.err.find("2x1 tiles"), std::string::npos) << asked.err;
+}
+
 TEST_F(Upscale, BadInputsGiveOneLineAndLeaveNothing) {
   const std::string good = make_y4m(17, 13, 3);
   const std::pair<const char*, std::string> inputs[] = {
