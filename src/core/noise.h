@@ -2,82 +2,23 @@
 //
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) turns (seed, position) into 128
 // random bits; Box and Muller's transform turns them into four normal numbers. Logarithm, sine and cosine are evaluated
-// here by series, with correctly rounded operations only (add, multiply, FMA, divide, square root), so that nothing
-// depends on a mathematical library. The header compiles for the host and, unchanged, inside a CUDA kernel, where every
-// operation is an intrinsic that no compiler flag contracts or weakens. On the host whoever includes it must compile
-// with contraction off (-ffp-contract=off, as the whole project does) and without -ffast-math.
+// here by series, with correctly rounded operations only (core/rounded.h), so that nothing depends on a mathematical
+// library. The header compiles for the host and, unchanged, inside a CUDA kernel.
 #pragma once
 
-#include <bit>
-#include <cmath>
-#include <cstdint>
+#include "core/rounded.h"
 
-#if defined(__CUDACC__)
-#define FLASHVSR_HOST_DEVICE __host__ __device__
-#else
-#define FLASHVSR_HOST_DEVICE
-#endif
+#include <cstdint>
 
 namespace flashvsr::noise {
 
-// ------------------------------------------------------------------------------- correctly rounded operations
-
-FLASHVSR_HOST_DEVICE inline float multiply(float a, float b) {
-#if defined(__CUDA_ARCH__)
-  return __fmul_rn(a, b);
-#else
-  return a * b;
-#endif
-}
-
-FLASHVSR_HOST_DEVICE inline float add(float a, float b) {
-#if defined(__CUDA_ARCH__)
-  return __fadd_rn(a, b);
-#else
-  return a + b;
-#endif
-}
-
-FLASHVSR_HOST_DEVICE inline float divide(float a, float b) {
-#if defined(__CUDA_ARCH__)
-  return __fdiv_rn(a, b);
-#else
-  return a / b;
-#endif
-}
-
-// a * b + c, rounded once.
-FLASHVSR_HOST_DEVICE inline float multiply_add(float a, float b, float c) {
-#if defined(__CUDA_ARCH__)
-  return __fmaf_rn(a, b, c);
-#else
-  return std::fma(a, b, c);
-#endif
-}
-
-FLASHVSR_HOST_DEVICE inline float square_root(float a) {
-#if defined(__CUDA_ARCH__)
-  return __fsqrt_rn(a);
-#else
-  return std::sqrt(a);
-#endif
-}
-
-FLASHVSR_HOST_DEVICE inline std::uint32_t bits_of(float a) {
-#if defined(__CUDA_ARCH__)
-  return __float_as_uint(a);
-#else
-  return std::bit_cast<std::uint32_t>(a);
-#endif
-}
-
-FLASHVSR_HOST_DEVICE inline float float_of(std::uint32_t bits) {
-#if defined(__CUDA_ARCH__)
-  return __uint_as_float(bits);
-#else
-  return std::bit_cast<float>(bits);
-#endif
-}
+using rounded::add;
+using rounded::bits_of;
+using rounded::divide;
+using rounded::float_of;
+using rounded::multiply;
+using rounded::multiply_add;
+using rounded::square_root;
 
 // ------------------------------------------------------------------------------------------------------ Philox
 

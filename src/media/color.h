@@ -1,6 +1,7 @@
 // Which colours a video means, and the conversion between planar Y'CbCr and 8-bit RGB.
 #pragma once
 
+#include "core/color_conversion.h"
 #include "media/media.h"
 
 #include <array>
@@ -20,18 +21,10 @@ ColorTags assumed_tags(const ColorTags& found, int height, bool rgb);
 // otherwise the matrix fits the size; limited range; primaries and transfer are not changed by this engine.
 ColorTags output_tags(const ColorTags& source, int height);
 
-// Weights of red and blue in luma. Throws Error(unsupported) for a matrix that is not one of luma and two colour
-// differences (ICtCp, YCgCo).
-struct LumaWeights {
-  double red, blue;
-};
-LumaWeights luma_weights(ColorMatrix matrix);
+using flashvsr::ChromaSiting;
 
-enum class ChromaSiting : std::uint8_t {
-  center,   // between the luma samples both ways (JPEG, MPEG-1)
-  left,     // on the left luma sample, vertically between (MPEG-2, H.264)
-  top_left  // on the upper left luma sample
-};
+// Throws Error(unsupported) for a matrix that is not one of luma and two colour differences (ICtCp, YCgCo).
+LumaWeights luma_weights(ColorMatrix matrix);
 
 struct PlanarFormat {
   int width = 0, height = 0;  // pixels, >= 1
@@ -52,7 +45,7 @@ struct PlanarFormat {
 
 // `planar`: the planes one after another without padding, frame_bytes() in all; `rgb`: [height][width][3].
 void planar_to_rgb(const PlanarFormat& format, const std::uint8_t* planar, std::uint8_t* rgb);
-// 8 bits only. Chroma is the mean over the pixels that share a sample: center siting.
+// Chroma is the mean of the pixels around a sample; siting center or left.
 void rgb_to_planar(const PlanarFormat& format, const std::uint8_t* rgb, std::uint8_t* planar);
 
 }  // namespace flashvsr::media

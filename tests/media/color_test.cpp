@@ -102,6 +102,40 @@ TEST(Color, ChromaIsInterpolatedWhereItsSamplesLie) {
   }
 }
 
+// Cr rises by four codes per pixel: the sample on the left pixel is that pixel's value, the one between is the mean of
+// both. At the border the left one's mean holds its pixel three times, and the next once.
+TEST(Color, ChromaIsWrittenWhereItsSamplesLie) {
+  for (const int bit_depth : {8, 10}) {
+    const double unit = bit_depth == 8 ? 1 : 4;
+    for (const ChromaSiting siting : {ChromaSiting::center, ChromaSiting::left}) {
+      PlanarFormat format;
+      format.width = 15, format.height = 3;
+      format.bit_depth = bit_depth;
+      format.siting = siting;
+      format.matrix = ColorMatrix::bt601_525;
+      format.range = ColorRange::full;
+      Frame frame = solid(15, 3, 0, 90, 90);
+      for (int i = 0; i < 45; ++i) frame.rgb[static_cast<std::size_t>(3 * i)] = static_cast<std::uint8_t>(8 * (i % 15));
+      std::vector<std::uint8_t> planar(format.frame_bytes());
+      rgb_to_planar(format, frame.rgb.data(), planar.data());
+      const auto cr_of_red = [](double red) { return 128 + (red - (0.299 * red + 0.701 * 90)) / 1.402; };
+      for (int x = 0; x < 8; ++x) {
+        double column = 2 * x + (siting == ChromaSiting::center ? 0.5 : 0.0);
+        if (siting == ChromaSiting::center && x == 7) column = 14;
+        if (siting == ChromaSiting::left && x == 0) column = 0.25;
+        if (siting == ChromaSiting::left && x == 7) column = 13.75;
+        const std::size_t place =
+            (format.plane_bytes(0) + format.plane_bytes(1)) / (bit_depth > 8 ? 2 : 1) + static_cast<std::size_t>(x);
+        const int code = bit_depth == 8 ? planar[place] : planar[2 * place] | planar[2 * place + 1] << 8;
+        // The full range of 10 bits ends at 1023, not 1020.
+        const double scale = bit_depth == 8 ? 1 : 1023.0 / 255.0;
+        EXPECT_NEAR(code, 128 * unit + (cr_of_red(8 * column) - 128) * scale, 0.5 + 1e-3)
+            << "x = " << x << ", siting " << static_cast<int>(siting) << ", " << bit_depth << " bits";
+      }
+    }
+  }
+}
+
 TEST(Color, UntaggedVideoIsJudgedByItsSize) {
   EXPECT_EQ(assumed_tags({}, 576, false).matrix, ColorMatrix::bt601_625);
   EXPECT_EQ(assumed_tags({}, 480, false).matrix, ColorMatrix::bt601_525);
