@@ -1,4 +1,4 @@
-// A tensor on its way from a back end to the host.
+// A tensor whose values are on their way.
 #pragma once
 
 #include "core/tensor.h"
@@ -16,6 +16,7 @@ class Arrival {
   virtual void wait() = 0;     // throws Error(device)
 };
 
+// A tensor on its way to the host; or one that stays in its back end's memory, with what computes it (arrival()).
 // Copies share the tensor. Not thread-safe.
 class HostCopy {
  public:
@@ -25,7 +26,7 @@ class HostCopy {
       : host_(std::move(host)), arrival_(std::move(arrival)) {}
 
   bool arrived() const { return !arrival_ || arrival_->arrived(); }
-  // The host tensor, once its values are there.
+  // The tensor, once its values are there.
   const Tensor& wait() const {
     if (arrival_) arrival_->wait();
     return host_;

@@ -6,6 +6,9 @@
 namespace flashvsr::ops {
 namespace {
 
+// Sizes are counted in int.
+constexpr std::int64_t kMostImageSide = 1 << 20;
+
 std::string describe(const Shown& value) {
   if (!value.present) return "nothing";
   const std::string text = fmt::format("{} {}", name_of(value.type), value.shape.to_string());
@@ -15,6 +18,22 @@ std::string describe(const Shown& value) {
 bool is_frames(const Tensor& x, DType type) { return has_rank(x, 4) && x.dtype() == type; }
 
 bool is_rgb(const Tensor& x, DType type) { return is_frames(x, type) && x.dim(3) == 3; }
+
+// What neither a kernel nor a loop should be given.
+void check_image(const char* operation, const SemiPlanarImage& image) {
+  const std::int64_t bytes = image.sample_bytes();
+  const auto is_plane = [&](const void* plane, std::int64_t stride, std::int64_t samples) {
+    const bool aligned = reinterpret_cast<std::uintptr_t>(plane) % static_cast<std::uintptr_t>(bytes) == 0;
+    return plane != nullptr && aligned && stride >= samples * bytes && stride % bytes == 0;
+  };
+  require((image.bit_depth == 8 || image.bit_depth == 10) && image.width > 0 && image.height > 0 &&
+              image.width <= kMostImageSide && image.height <= kMostImageSide &&
+              is_plane(image.luma, image.luma_stride, image.width) &&
+              is_plane(image.chroma, image.chroma_stride, 2 * image.chroma_width()),
+          "{}: an image of {}x{} with {} bits and strides of {} and {} bytes is none", operation, image.width,
+          image.height, image.bit_depth, image.luma_stride, image.chroma_stride);
+  (void)luma_weights(image.matrix);
+}
 
 bool has_pixels(const Tensor& x) { return has_rank(x, 4) && x.dim(1) > 0 && x.dim(2) > 0; }
 
@@ -217,6 +236,19 @@ Tensor Operations::to_bytes(const Tensor& video) {
 Tensor Operations::to_video(const Tensor& frames) {
   check(frames && frames.dtype() == DType::u8, "to_video", "u8 frames are needed", {frames});
   return measured(*this, "to_video", reading(frames), [&] { return do_to_video(frames); });
+}
+
+Tensor Operations::read_image(const SemiPlanarImage& image) {
+  check_image("read_image", image);
+  return measured(*this, "read_image", Work{0, image.bytes()}, [&] { return do_read_image(image); });
+}
+
+void Operations::write_image(const SemiPlanarImage& image, const Tensor& rgb) {
+  check_image("write_image", image);
+  require(image.siting != ChromaSiting::top_left, "write_image: chroma of images that are written is left or center");
+  check(is_rgb(rgb, DType::u8) && rgb.shape() == Shape{1, image.height, image.width, 3}, "write_image",
+        "a u8 frame [1, height, width, 3] of the image's size is needed", {rgb});
+  measured(*this, "write_image", Work{0, bytes_of(rgb) + image.bytes()}, [&] { do_write_image(image, rgb); });
 }
 
 Tensor Operations::adain(const Tensor& video, const Tensor& reference) {

@@ -7,8 +7,9 @@
 // Conventions
 // - Frames and feature maps are channels-last: [frames, height, width, channels]. Tokens are [tokens, dim].
 // - "Compute type" is f32 or bf16, chosen when the back end is made. Sums, norms, softmax and colour run in f32.
-// - Operations are functional: inputs never change and outputs are new tensors (views share storage). The exceptions
-//   are append_qkv, store and add_tile; they are marked STATE, as are KvCache::release and start_copies.
+// - Operations are functional: inputs never change and outputs are new tensors (views share storage). The exceptions,
+//   which change stream state or somebody's memory, are append_qkv, store, add_tile and write_image; they are marked
+//   STATE, as are KvCache::release and start_copies.
 // - Results do not depend on the number of threads beyond rounding; on one back end and thread count they are equal bit
 //   for bit from run to run.
 #pragma once
@@ -71,6 +72,8 @@ class Operations {
   // The same without waiting: device back ends copy behind what was issued so far, others at once. The host tensor may
   // outlive the back end.
   HostCopy start_to_host(const Tensor& x);
+  // Arrives when everything issued so far is done; null from back ends that have done it when an operation returns.
+  virtual std::shared_ptr<Arrival> arrival() { return nullptr; }
   // A parameter as a tensor, for the few that are used as values (tables, statistics).
   Tensor constant(const Parameter& parameter, DType type);
   Tensor zeros(const Shape& shape, DType type);
@@ -134,6 +137,15 @@ class Operations {
   // Five levels of a binomial 3x3 low pass, dilation 2^i, edges replicated: high bands of the video + low band of the
   // reference.
   Tensor wavelet(const Tensor& video, const Tensor& reference);
+
+  // ---- images of other libraries ---------------------------------------------------------------------------
+  // Both return when they are done with the image, and do not wait for what else the device works on.
+  // -> [1, height, width, 3] u8. Chroma is interpolated linearly where its samples lie (core/color_conversion.h, which
+  // all back ends follow bit for bit). Throws Error(unsupported) for matrices without luma.
+  Tensor read_image(const SemiPlanarImage& image);
+  // STATE. Writes rgb [1, height, width, 3] u8, whose arrival has been waited for, into the image. Siting left or
+  // center: chroma is the mean of the pixels around a sample. May be called while another thread uses the back end.
+  void write_image(const SemiPlanarImage& image, const Tensor& rgb);
 
   // ---- LR projector and Wan VAE --------------------------------------------------------------------------------
   // Causal convolution over [front; x], both [T, H, W, C] compute type: weight [O, C, kt, kh, kw], stride
@@ -225,6 +237,8 @@ class Operations {
                                    float soft_clamp) = 0;
   virtual Tensor do_to_bytes(const Tensor& video) = 0;
   virtual Tensor do_to_video(const Tensor& frames) = 0;
+  virtual Tensor do_read_image(const SemiPlanarImage& image) = 0;
+  virtual void do_write_image(const SemiPlanarImage& image, const Tensor& rgb) = 0;
   virtual Tensor do_adain(const Tensor& video, const Tensor& reference) = 0;
   virtual Tensor do_wavelet(const Tensor& video, const Tensor& reference) = 0;
   virtual Tensor do_conv3d(const Tensor& front, const Tensor& x, const ConvWeights& weights,

@@ -192,6 +192,10 @@ Tensor PlanningOperations::do_space_to_depth(const Tensor& frames, std::int64_t 
 }
 Tensor PlanningOperations::do_to_bytes(const Tensor& video) { return do_allocate(video.shape(), DType::u8); }
 Tensor PlanningOperations::do_to_video(const Tensor& frames) { return do_allocate(frames.shape(), DType::f32); }
+Tensor PlanningOperations::do_read_image(const SemiPlanarImage& image) {
+  return do_allocate({1, image.height, image.width, 3}, DType::u8);
+}
+void PlanningOperations::do_write_image(const SemiPlanarImage&, const Tensor&) {}
 Tensor PlanningOperations::do_adain(const Tensor& video, const Tensor&) { return like(video); }
 Tensor PlanningOperations::do_wavelet(const Tensor& video, const Tensor&) {
   const Tensor result = like(video), across = like(video);

@@ -1,6 +1,7 @@
 // Values that operations take and give besides tensors.
 #pragma once
 
+#include "core/color_conversion.h"
 #include "core/parameter.h"
 #include "core/tensor.h"
 
@@ -124,6 +125,25 @@ struct KeyValueView {
   std::int64_t window_blocks = 0;   // S
 
   std::int64_t key_blocks() const { return static_cast<std::int64_t>(slots.size()) * window_blocks; }
+};
+
+// A picture of Y'CbCr 4:2:0 in the back end's memory that belongs to somebody else: NV12 (8 bits), or P010 (10 bits,
+// the upper ones of 16). One sample of Cb and one of Cr take turns.
+struct SemiPlanarImage {
+  void *luma = nullptr, *chroma = nullptr;          // 10 bits: even addresses and strides
+  std::int64_t luma_stride = 0, chroma_stride = 0;  // bytes from row to row
+  std::int64_t width = 0, height = 0;               // pixels; chroma is rounded up
+  int bit_depth = 8;                                // or 10
+  int matrix = 1;                                   // of ITU-T H.273
+  bool full_range = false;
+  ChromaSiting siting = ChromaSiting::left;
+
+  std::int64_t sample_bytes() const { return bit_depth > 8 ? 2 : 1; }
+  std::int64_t chroma_width() const { return (width + 1) / 2; }
+  std::int64_t chroma_height() const { return (height + 1) / 2; }
+  double bytes() const {
+    return static_cast<double>(sample_bytes() * (width * height + 2 * chroma_width() * chroma_height()));
+  }
 };
 
 // A device that is not the host.

@@ -75,8 +75,77 @@ std::vector<OpCase> elementwise_cases() {
   return cases;
 }
 
+namespace {
+
+// A picture of other libraries in a tensor of the back end: `offset` bytes in, with `gap` bytes behind each row.
+struct ImageCase {
+  std::int64_t width, height;
+  int bit_depth;
+  ChromaSiting siting;
+  int matrix;
+  bool full_range;
+  std::int64_t offset = 0, gap = 0;
+
+  std::int64_t row_bytes() const { return 2 * ((width + 1) / 2) * (bit_depth > 8 ? 2 : 1) + gap; }
+  Shape bytes() const { return {offset + row_bytes() * (height + (height + 1) / 2)}; }
+  SemiPlanarImage in(const Tensor& memory) const {
+    SemiPlanarImage image{.luma_stride = row_bytes(),
+                          .chroma_stride = row_bytes(),
+                          .width = width,
+                          .height = height,
+                          .bit_depth = bit_depth,
+                          .matrix = matrix,
+                          .full_range = full_range,
+                          .siting = siting};
+    auto* first = memory.mutable_data<std::uint8_t>() + offset;
+    image.luma = first;
+    image.chroma = first + row_bytes() * height;
+    return image;
+  }
+  std::string name(const char* operation) const {
+    return fmt::format("{} {}x{} of {} bits, siting {}, matrix {}{}, {} bytes in, gap {}", operation, width, height,
+                       bit_depth, static_cast<int>(siting), matrix, full_range ? " full" : "", offset, gap);
+  }
+};
+
+std::vector<ImageCase> image_cases() {
+  constexpr auto kLeft = ChromaSiting::left, kCenter = ChromaSiting::center, kTopLeft = ChromaSiting::top_left;
+  std::vector<ImageCase> cases{{1, 1, 8, kLeft, 1, false},          {1, 1, 10, kCenter, 9, true},
+                               {2, 2, 8, kCenter, 5, false},        {3, 1, 8, kLeft, 6, true},
+                               {1, 5, 10, kLeft, 1, false},         {4, 2, 8, kLeft, 1, false},
+                               {7, 5, 8, kCenter, 9, false},        {7, 5, 10, kLeft, 4, false, 2, 6},
+                               {64, 32, 8, kLeft, 1, false},        {64, 33, 8, kCenter, 7, true, 0, 64},
+                               {200, 37, 10, kLeft, 9, false},      {200, 36, 10, kCenter, 1, true, 16, 8},
+                               {132, 20, 8, kLeft, 1, false, 1, 3}, {131, 21, 8, kLeft, 5, true, 4, 0},
+                               {640, 19, 8, kTopLeft, 9, false},    {38, 11, 10, kTopLeft, 9, true}};
+  return cases;
+}
+
+// Images are used beside what the back end works on, so their values have to be there.
+void add_image_cases(std::vector<OpCase>& cases) {
+  for (const ImageCase& image : image_cases()) {
+    cases.push_back({image.name("read_image"), {}, [=](Inputs& in) {
+                       const Tensor memory = in.bytes(image.bytes());
+                       in.operations().synchronize();
+                       return std::vector{in.operations().read_image(image.in(memory))};
+                     }});
+    if (image.siting == ChromaSiting::top_left) continue;
+    // What lies around the picture must stay as it is.
+    cases.push_back({image.name("write_image"), {}, [=](Inputs& in) {
+                       const Tensor memory = in.bytes(image.bytes());
+                       const Tensor rgb = in.bytes({1, image.height, image.width, 3});
+                       in.operations().synchronize();
+                       in.operations().write_image(image.in(memory), rgb);
+                       return std::vector{memory};
+                     }});
+  }
+}
+
+}  // namespace
+
 std::vector<OpCase> frame_cases() {
   std::vector<OpCase> cases;
+  add_image_cases(cases);
   struct Resize {
     std::int64_t height, width, new_height, new_width;
   };

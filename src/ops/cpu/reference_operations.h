@@ -75,6 +75,8 @@ class ReferenceOperations : public Operations {
                            float soft_clamp) override;
   Tensor do_to_bytes(const Tensor& video) override;
   Tensor do_to_video(const Tensor& frames) override;
+  Tensor do_read_image(const SemiPlanarImage& image) override;
+  void do_write_image(const SemiPlanarImage& image, const Tensor& rgb) override;
   Tensor do_adain(const Tensor& video, const Tensor& reference) override;
   Tensor do_wavelet(const Tensor& video, const Tensor& reference) override;
 

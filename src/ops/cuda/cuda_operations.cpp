@@ -4,6 +4,7 @@
 #include "core/convert.h"
 #include "ops/cuda/attention.h"
 #include "ops/cuda/convolution.h"
+#include "ops/cuda/image_exchange.h"
 #include "ops/cuda/kernels/elementwise.h"
 #include "ops/cuda/linear.h"
 #include "ops/cuda/rope_angles.h"
@@ -51,6 +52,7 @@ CudaOperations::CudaOperations(const CudaSettings& settings)
     : settings_(settings),
       device_(settings.device),
       copies_(cuda::CopyStreams::create()),
+      images_(cuda::ImageExchange::create(device_)),
       linear_(std::make_unique<CudaLinear>(device_)),
       convolution_path_(chosen_convolution_path(device_)),
       attention_(std::make_unique<CudaAttention>(device_)),
@@ -61,6 +63,7 @@ CudaOperations::CudaOperations(const CudaSettings& settings)
 CudaOperations::~CudaOperations() {
   // Tensors may outlive the back end; what they were computed by may not.
   cudaStreamSynchronize(device_.stream());
+  images_->close();
 }
 
 const Tensor& CudaOperations::on_device(const Parameter& parameter, DType type) {

@@ -17,6 +17,7 @@
 namespace flashvsr::cuda {
 struct ConvolutionArguments;  // cuda/kernels/convolution.h
 struct HopperWeightLayout;    // cuda/kernels/convolution_hopper.h
+class ImageExchange;          // cuda/image_exchange.h
 }  // namespace flashvsr::cuda
 
 namespace flashvsr::ops {
@@ -55,6 +56,7 @@ class CudaOperations : public Operations {
   void finish_copies(const Copies& copies) override;
   Hardware hardware() const override;
   std::unique_ptr<Mark> mark() override;
+  std::shared_ptr<Arrival> arrival() override;
 
  protected:
   Tensor do_allocate(const Shape& shape, DType type) override;
@@ -83,6 +85,8 @@ class CudaOperations : public Operations {
                            float soft_clamp) override;
   Tensor do_to_bytes(const Tensor& video) override;
   Tensor do_to_video(const Tensor& frames) override;
+  Tensor do_read_image(const SemiPlanarImage& image) override;
+  void do_write_image(const SemiPlanarImage& image, const Tensor& rgb) override;
   Tensor do_adain(const Tensor& video, const Tensor& reference) override;
   Tensor do_wavelet(const Tensor& video, const Tensor& reference) override;
 
@@ -146,6 +150,7 @@ class CudaOperations : public Operations {
   CudaSettings settings_;
   cuda::Device device_;
   std::shared_ptr<cuda::CopyStreams> copies_;
+  std::shared_ptr<cuda::ImageExchange> images_;
   PreparedWeights prepared_;
   std::unique_ptr<CudaLinear> linear_;
   const ConvolutionPath convolution_path_;
