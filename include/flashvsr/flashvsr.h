@@ -1,7 +1,8 @@
 /* flashvsr: streaming video super-resolution in one diffusion step (FlashVSR, arXiv 2510.12747).
  *
  * A model holds weights and is shared; a stream upscales one video and belongs to one thread at a time. Frames are
- * 8-bit RGB, rows top to bottom. For N frames sent, exactly N frames are received, in order.
+ * 8-bit RGB, rows top to bottom, or images in a device's memory (flashvsr_image). For N frames sent, exactly N frames
+ * are received, in order.
  *
  *   flashvsr_model* model = NULL;
  *   flashvsr_stream* stream = NULL;
@@ -141,7 +142,36 @@ typedef struct flashvsr_stream_settings {
      cancel: the call in progress then gives FLASHVSR_ERROR_CANCELLED. */
   int (*progress)(void* user, int64_t frames_done);
   void* progress_user;
+  /* 1: frames will be sent by flashvsr_stream_send_image too, and memory for that is planned. */
+  int image_input;
+  /* 1: finished frames stay in the device's memory, and are received by flashvsr_stream_receive_image alone. */
+  int image_output;
 } flashvsr_stream_settings;
+
+typedef enum flashvsr_image_format {
+  FLASHVSR_IMAGE_NV12 = 0, /* 8 bits */
+  FLASHVSR_IMAGE_P010 = 1  /* 10 bits, the upper ones of 16 (little endian) */
+} flashvsr_image_format;
+typedef enum flashvsr_chroma_siting {
+  FLASHVSR_CHROMA_LEFT = 0,    /* on the left one of the pixels that share it, vertically between (MPEG-2, H.264) */
+  FLASHVSR_CHROMA_CENTER = 1,  /* between them both ways (JPEG, MPEG-1) */
+  FLASHVSR_CHROMA_TOP_LEFT = 2 /* on the upper left one; only for images that are sent */
+} flashvsr_chroma_siting;
+
+/* A picture of Y'CbCr 4:2:0 as video decoders give it and encoders take it: a plane of luma, and one of half the size
+   (rounded up) in which a sample of Cb and one of Cr take turns. It lies in the memory of the model's device, device 0
+   and its primary context for CUDA; in the host's memory where the CPU computes. It has the size of the stream's input
+   or output. */
+typedef struct flashvsr_image {
+  size_t struct_size;
+  flashvsr_image_format format;
+  void* luma; /* the first sample */
+  void* chroma;
+  ptrdiff_t luma_stride, chroma_stride; /* bytes from row to row; for P010 addresses and strides are even */
+  int matrix;                           /* of ITU-T H.273: 1 BT.709, 5 and 6 BT.601, 9 BT.2020 */
+  int full_range;                       /* 0: luma from 16 to 235 */
+  flashvsr_chroma_siting siting;
+} flashvsr_image;
 
 typedef struct flashvsr_model_info {
   size_t struct_size;
@@ -181,6 +211,7 @@ FLASHVSR_API void flashvsr_set_log_callback(void (*callback)(void* user, flashvs
 
 FLASHVSR_API flashvsr_model_settings flashvsr_default_model_settings(void);
 FLASHVSR_API flashvsr_stream_settings flashvsr_default_stream_settings(void);
+FLASHVSR_API flashvsr_image flashvsr_default_image(void); /* NV12, BT.709, limited range, chroma left */
 
 /* `path`: the name of an installed model ("nano", the built-in one; NULL means it), a packed .safetensors file, or a
    folder of published files. Names are looked up in the folders of the environment variable FLASHVSR_MODEL_PATH
@@ -204,10 +235,16 @@ FLASHVSR_API flashvsr_status flashvsr_stream_get_memory(const flashvsr_stream* s
    drain). After an error or a cancel in the middle of a chunk every call fails until the stream is reset or restored.
  */
 FLASHVSR_API flashvsr_status flashvsr_stream_send(flashvsr_stream* stream, const uint8_t* rgb, ptrdiff_t stride);
+/* The same with an image: needs the setting image_input. Work that fills the image must have ended; when the call
+   returns it has been read, and may be changed or given back. The device does so beside the chunk that it works on. */
+FLASHVSR_API flashvsr_status flashvsr_stream_send_image(flashvsr_stream* stream, const flashvsr_image* image);
 /* No more frames will come: upscales what is left. Drained streams take no more frames until they are reset. */
 FLASHVSR_API flashvsr_status flashvsr_stream_drain(flashvsr_stream* stream);
 /* Gives the next finished frame. FLASHVSR_AGAIN: none is finished, send more frames. */
 FLASHVSR_API flashvsr_status flashvsr_stream_receive(flashvsr_stream* stream, uint8_t* rgb, ptrdiff_t stride);
+/* The same into an image: needs the setting image_output. No work may use the image any more; when the call returns it
+   has been written, beside the chunk that the device works on. */
+FLASHVSR_API flashvsr_status flashvsr_stream_receive_image(flashvsr_stream* stream, const flashvsr_image* image);
 /* Back to the start of a new video of the same size (also after an error or a cancel). */
 FLASHVSR_API flashvsr_status flashvsr_stream_reset(flashvsr_stream* stream);
 /* Everything that the stream remembers, as one block of bytes: save with data = NULL first to learn the size, restore

@@ -98,10 +98,17 @@ class Stream {
   flashvsr_status send(const std::uint8_t* rgb, std::ptrdiff_t stride = 0) {
     return check(flashvsr_stream_send(handle_.get(), rgb, stride != 0 ? stride : std::ptrdiff_t{3} * input_width_));
   }
+  static flashvsr_image default_image() { return flashvsr_default_image(); }
+  // OK, or AGAIN: receive first. The image has been read when this returns.
+  flashvsr_status send(const flashvsr_image& image) { return check(flashvsr_stream_send_image(handle_.get(), &image)); }
   void drain() { check(flashvsr_stream_drain(handle_.get())); }
   // OK, AGAIN: send first, or END.
   flashvsr_status receive(std::uint8_t* rgb, std::ptrdiff_t stride = 0) {
     return check(flashvsr_stream_receive(handle_.get(), rgb, stride != 0 ? stride : std::ptrdiff_t{3} * width_));
+  }
+  // OK, AGAIN: send first, or END. The image has been written when this returns.
+  flashvsr_status receive(const flashvsr_image& image) {
+    return check(flashvsr_stream_receive_image(handle_.get(), &image));
   }
   void reset() { check(flashvsr_stream_reset(handle_.get())); }
 

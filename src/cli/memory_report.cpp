@@ -17,6 +17,8 @@ ordered_json describe(const stream::MemoryPlan& plan) {
           {"kv_cache", plan.kv_cache},
           {"waiting_frames", plan.waiting_frames},
           {"memories", plan.memories},
+          {"sent_images", plan.sent_images},
+          {"finished", plan.finished},
           {"working", working},
           {"gaps", plan.gaps},
           {"total", plan.total},
@@ -40,6 +42,8 @@ void print_memory(const ordered_json& plan) {
   row("KV cache", plan["kv_cache"]);
   row("LR frames that wait", plan["waiting_frames"]);
   row("memory of projector and decoder", plan["memories"]);
+  if (plan["sent_images"].get<double>() > 0) row("images that were sent", plan["sent_images"]);
+  if (plan["finished"].get<double>() > 0) row("finished frames that wait", plan["finished"]);
   for (const auto& [name, bytes] : plan["working"].items()) row("while at work: " + name, bytes);
   row("gaps", plan["gaps"]);
   row("in all, with the largest at work", plan["total"]);

@@ -309,6 +309,8 @@ stream::StreamSettings resolve(const flashvsr_stream_settings& from, const weigh
   to.kv_chunks = from.kv_chunks == 0 ? config.kv_ratio : from.kv_chunks;
   to.tiles = resolve_tiles(from);
   to.seed = from.seed;
+  to.image_input = from.image_input != 0;
+  to.image_output = from.image_output != 0;
   if (from.prompt != nullptr) to.prompt = copy_prompt(from, config.text_dim);
   if (from.noise != nullptr) {
     to.noise = [noise = from.noise, user = from.noise_user](std::int64_t latent, std::int64_t rows,
@@ -335,6 +337,39 @@ void warn_of_tiles(const stream::Stream& stream, bool chosen) {
                   "quality suffers there, and overlaps cost time",
                   plan.tiles.columns, plan.tiles.rows, plan.tile_width, plan.tile_height,
                   chosen ? "" : " since there is too little memory for whole ones"));
+}
+
+ops::SemiPlanarImage to_image(const flashvsr_image* image, std::int64_t width, std::int64_t height) {
+  require_pointer(image, "image");
+  check_struct(*image, "flashvsr_image", "start from flashvsr_default_image()");
+  const int format = raw(image->format), siting = raw(image->siting);
+  if (format != FLASHVSR_IMAGE_NV12 && format != FLASHVSR_IMAGE_P010) {
+    fail(ErrorCode::invalid_argument, "format is {}: it is no flashvsr_image_format", format);
+  }
+  if (siting != FLASHVSR_CHROMA_LEFT && siting != FLASHVSR_CHROMA_CENTER && siting != FLASHVSR_CHROMA_TOP_LEFT) {
+    fail(ErrorCode::invalid_argument, "siting is {}: it is no flashvsr_chroma_siting", siting);
+  }
+  return {.luma = image->luma,
+          .chroma = image->chroma,
+          .luma_stride = image->luma_stride,
+          .chroma_stride = image->chroma_stride,
+          .width = width,
+          .height = height,
+          .bit_depth = format == FLASHVSR_IMAGE_P010 ? 10 : 8,
+          .matrix = image->matrix,
+          .full_range = image->full_range != 0,
+          .siting = siting == FLASHVSR_CHROMA_CENTER ? ChromaSiting::center
+                    : siting == FLASHVSR_CHROMA_LEFT ? ChromaSiting::left
+                                                     : ChromaSiting::top_left};
+}
+
+flashvsr_status to_answer(stream::Received received) {
+  switch (received) {
+    case stream::Received::frame: return FLASHVSR_OK;
+    case stream::Received::again: return FLASHVSR_AGAIN;
+    case stream::Received::end: return FLASHVSR_END;
+  }
+  fail(ErrorCode::internal, "an unknown answer of the stream");
 }
 
 }  // namespace
@@ -373,6 +408,13 @@ flashvsr_stream_settings flashvsr_default_stream_settings(void) {
   settings.struct_size = sizeof settings;
   settings.scale = 4;
   return settings;
+}
+
+flashvsr_image flashvsr_default_image(void) {
+  flashvsr_image image{};
+  image.struct_size = sizeof image;
+  image.matrix = 1;
+  return image;
 }
 
 flashvsr_status flashvsr_model_open(const char* path, const flashvsr_model_settings* settings, flashvsr_model** model) {
@@ -452,7 +494,7 @@ flashvsr_status flashvsr_stream_get_memory(const flashvsr_stream* stream, flashv
     memory->available = plan.available;
     memory->weights = plan.weights;
     memory->kv_cache = plan.kv_cache;
-    memory->state = plan.constants + plan.waiting_frames + plan.memories;
+    memory->state = plan.constants + plan.waiting_frames + plan.memories + plan.sent_images + plan.finished;
     memory->working = plan.largest_working() + plan.gaps;
     memory->spilled = plan.spilled;
     memory->decoder_slice = plan.decoder_slice;
@@ -472,6 +514,16 @@ flashvsr_status flashvsr_stream_send(flashvsr_stream* stream, const uint8_t* rgb
   });
 }
 
+flashvsr_status flashvsr_stream_send_image(flashvsr_stream* stream, const flashvsr_image* image) {
+  return guarded([&] {
+    require_pointer(stream, "stream");
+    const stream::StreamSettings& settings = stream->stream->settings();
+    const ops::SemiPlanarImage source = to_image(image, settings.input_width, settings.input_height);
+    const Use use(*stream->model);
+    return stream->stream->send(source) ? FLASHVSR_OK : FLASHVSR_AGAIN;
+  });
+}
+
 flashvsr_status flashvsr_stream_drain(flashvsr_stream* stream) {
   return guarded([&] {
     require_pointer(stream, "stream");
@@ -486,12 +538,16 @@ flashvsr_status flashvsr_stream_receive(flashvsr_stream* stream, uint8_t* rgb, p
     require_pointer(stream, "stream");
     // Only copies: other streams may compute meanwhile.
     Use::refuse_callbacks(*stream->model);
-    switch (stream->stream->receive(rgb, stride)) {
-      case stream::Received::frame: return FLASHVSR_OK;
-      case stream::Received::again: return FLASHVSR_AGAIN;
-      case stream::Received::end: return FLASHVSR_END;
-    }
-    fail(ErrorCode::internal, "an unknown answer of the stream");
+    return to_answer(stream->stream->receive(rgb, stride));
+  });
+}
+
+flashvsr_status flashvsr_stream_receive_image(flashvsr_stream* stream, const flashvsr_image* image) {
+  return guarded([&] {
+    require_pointer(stream, "stream");
+    Use::refuse_callbacks(*stream->model);
+    const stream::StreamSettings& settings = stream->stream->settings();
+    return to_answer(stream->stream->receive(to_image(image, settings.output_width, settings.output_height)));
   });
 }
 

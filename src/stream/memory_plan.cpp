@@ -4,12 +4,17 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 namespace flashvsr::stream {
 namespace {
 
 // The first chunk has more tokens than later ones, which have more to remember. After these nothing is new.
 constexpr std::int64_t kPlannedChunks = 3;
+// Frames that may be sent while the device works on two chunks.
+constexpr std::int64_t kSentAhead = 2 * kChunkFrames + 1;
+// HR frames that wait at most, in a drained stream: those of the planned chunks and of one more, which is cut off.
+constexpr std::int64_t kMostFinished = 40, kFinishedLater = 3;
 // Memory is taken from devices in steps of this.
 constexpr std::size_t kStep = std::size_t{32} << 20;
 // Parts of the profile.
@@ -60,13 +65,22 @@ MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& s
   operations.forget_peaks();
 
   const Shape frame{1, settings.input_height, settings.input_width, 3};
+  const Shape output{1, settings.output_height, settings.output_width, 3};
+  std::vector<Tensor> finished;
+  if (settings.image_output) plan.finished = static_cast<std::size_t>(kMostFinished * output.elements());
   for (std::int64_t chunk = 0; chunk < kPlannedChunks; ++chunk) {
-    // Those of the chunk before have been received when the next one runs.
+    // Those of the chunk before have been received when the next one runs; images may all wait.
     const std::int64_t frames = chunk == 0 ? kFirstChunkFrames : kChunkFrames;
     for (std::int64_t i = 0; i < frames; ++i) {
       if (i + 1 == frames) {
         const std::size_t waiting = stream.state().pending.size() + 1;
         plan.waiting_frames = std::max(plan.waiting_frames, waiting * bytes_of(stream.state().pending.back()));
+        if (settings.image_output) {
+          for (const ops::HostCopy& done : stream.state().finished) finished.push_back(done.wait());
+          for (std::int64_t j = 0; j < kFinishedLater && chunk + 1 == kPlannedChunks; ++j) {
+            finished.push_back(operations.zeros(output, DType::u8));
+          }
+        }
         stream.state().finished.clear();
       }
       stream.send(operations.zeros(frame, DType::u8));
@@ -83,7 +97,7 @@ MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& s
   plan.tile_width = stream.tile_width();
   plan.tile_height = stream.tile_height();
 
-  const std::size_t kept = plan.constants + plan.kv_cache + plan.waiting_frames + plan.memories;
+  const std::size_t kept = plan.constants + plan.kv_cache + plan.waiting_frames + plan.memories + plan.finished;
   for (const char* part : kParts) {
     const auto found = operations.peaks().find(part);
     const std::size_t peak = found == operations.peaks().end() ? 0 : found->second;
@@ -96,9 +110,12 @@ MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& s
       for (const auto& [name, parameter] : *map) plan.weights += parameter.values().bytes();
     }
   }
+  if (planning.own_memory && settings.image_input) {
+    plan.sent_images = in_steps(static_cast<std::size_t>(kSentAhead * frame.elements()));
+  }
   const std::size_t named = kept + plan.largest_working(), held = in_steps(operations.held());
   plan.gaps = held > named ? held - named : 0;
-  plan.total = plan.weights + std::max(held, named);
+  plan.total = plan.weights + plan.sent_images + std::max(held, named);
   return plan;
 }
 

@@ -23,6 +23,8 @@ struct MemoryPlan {
   std::size_t kv_cache = 0;        // without what is spilled
   std::size_t waiting_frames = 0;  // LR frames that chunks still need
   std::size_t memories = 0;        // what projector and decoder remember
+  std::size_t sent_images = 0;     // frames that were sent as images and that the device has not come to
+  std::size_t finished = 0;        // HR frames that wait on the device
   // Of each network, what it needs besides: not at the same time. In the order in which they run.
   std::vector<std::pair<std::string, std::size_t>> working;
   std::size_t gaps = 0;  // between tensors

@@ -51,6 +51,11 @@ class Writer {
   }
   // Already on the host.
   void host_tensor(const Tensor& x) { bytes(x.raw(), x.bytes()); }
+  // The values alone, of a tensor in the back end's memory.
+  void values(const Tensor& x) {
+    if (out_ != nullptr) std::memcpy(out_ + size_, ops_.to_host(x).raw(), x.bytes());
+    size_ += x.bytes();
+  }
 
  private:
   ops::Operations& ops_;
@@ -191,11 +196,17 @@ void read_full_decoder(Reader& reader, const StateLayout& layout, DType type, mo
 
 // ----------------------------------------------------------------------------------------------------------- payload
 
-void write_payload(Writer& writer, const StreamState& state) {
+void write_payload(Writer& writer, const StreamState& state, bool image_output) {
   writer.value(state.frames_received);
   writer.value(state.frames_delivered);
   writer.value(static_cast<std::uint8_t>(state.drained));
-  for (const ops::HostCopy& frame : state.finished) writer.host_tensor(frame.wait());
+  for (const ops::HostCopy& frame : state.finished) {
+    if (image_output) {
+      writer.values(frame.wait());
+    } else {
+      writer.host_tensor(frame.wait());
+    }
+  }
   if (state.drained) return;
   for (const Tensor& frame : state.pending) writer.tensor(frame);
   if (state.chunk == 0) return;
@@ -251,7 +262,13 @@ StreamState read_payload(Reader& reader, ops::Operations& operations, const Stat
   const std::int64_t waiting = state.frames_done - state.frames_delivered;
   if (waiting < 0 || waiting > kFirstChunkFrames + 3 * kChunkFrames) damaged("its counters contradict each other");
   for (std::int64_t i = 0; i < waiting; ++i) {
-    state.finished.emplace_back(reader.host_tensor({1, layout.output_height, layout.output_width, 3}, DType::u8));
+    const Tensor frame = reader.host_tensor({1, layout.output_height, layout.output_width, 3}, DType::u8);
+    if (layout.image_output) {
+      const Tensor kept = operations.from_host(frame);
+      state.finished.emplace_back(kept, operations.arrival());
+    } else {
+      state.finished.emplace_back(frame);
+    }
   }
   if (state.drained) return state;
 
@@ -267,15 +284,15 @@ StreamState read_payload(Reader& reader, ops::Operations& operations, const Stat
 
 std::uint64_t state_checksum(std::span<const std::byte> payload) { return Fingerprint().add(payload).value(); }
 
-std::size_t state_size(ops::Operations& operations, const StreamState& state) {
+std::size_t state_size(ops::Operations& operations, const StreamState& state, bool image_output) {
   Writer writer(operations, nullptr);
-  write_payload(writer, state);
+  write_payload(writer, state, image_output);
   return kStateHeaderBytes + writer.size();
 }
 
-void write_state(ops::Operations& operations, const StreamState& state, std::uint64_t fingerprint,
+void write_state(ops::Operations& operations, const StreamState& state, bool image_output, std::uint64_t fingerprint,
                  std::span<std::byte> bytes) {
-  const std::size_t size = state_size(operations, state);
+  const std::size_t size = state_size(operations, state, image_output);
   if (bytes.size() != size) {
     fail(ErrorCode::invalid_argument, "the buffer for the saved stream has {} bytes: it must have {}", bytes.size(),
          size);
@@ -283,7 +300,7 @@ void write_state(ops::Operations& operations, const StreamState& state, std::uin
   const auto payload = bytes.subspan(kStateHeaderBytes);
   Writer writer(operations, payload.data());
   operations.synchronize();  // windows may be on their way to the host
-  write_payload(writer, state);
+  write_payload(writer, state, image_output);
   Writer header(operations, bytes.data());
   header.bytes(kMagic, sizeof kMagic);
   header.value(kVersion);

@@ -25,6 +25,7 @@ struct StateLayout {
   std::int64_t projector_channels = 0;  // of the first convolution
   std::array<std::int64_t, 3> tiny_channels{};
   bool full_decoder = false;
+  bool image_output = false;  // finished frames are in the back end's memory; no part of the format
 };
 
 inline constexpr std::size_t kStateHeaderBytes = 40;
@@ -32,9 +33,10 @@ inline constexpr std::size_t kStateChecksumOffset = 32;
 
 std::uint64_t state_checksum(std::span<const std::byte> payload);
 
-std::size_t state_size(ops::Operations& operations, const StreamState& state);
+// `image_output` as in the layout.
+std::size_t state_size(ops::Operations& operations, const StreamState& state, bool image_output);
 // `bytes` holds exactly state_size() bytes; throws Error(invalid_argument) otherwise.
-void write_state(ops::Operations& operations, const StreamState& state, std::uint64_t fingerprint,
+void write_state(ops::Operations& operations, const StreamState& state, bool image_output, std::uint64_t fingerprint,
                  std::span<std::byte> bytes);
 // Throws Error(format) for damaged data, Error(invalid_argument) for another fingerprint. Every size is checked
 // against the layout and the bytes that are there before memory is taken.

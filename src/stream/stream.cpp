@@ -41,6 +41,27 @@ void check_image(const void* rgb, std::ptrdiff_t stride, std::int64_t width) {
   }
 }
 
+void check_image(const ops::SemiPlanarImage& image, std::int64_t width, std::int64_t height) {
+  if (image.width != width || image.height != height) {
+    fail(ErrorCode::invalid_argument, "the image has {}x{} pixels instead of {}x{}", image.width, image.height, width,
+         height);
+  }
+  const std::int64_t sample = image.sample_bytes();
+  const auto check_plane = [&](const char* name, const void* plane, std::int64_t stride, std::int64_t samples) {
+    if (plane == nullptr) fail(ErrorCode::invalid_argument, "the address of the image's {} is NULL", name);
+    if (stride < samples * sample) {
+      fail(ErrorCode::invalid_argument, "the stride of the image's {} is {} bytes: its rows need at least {}", name,
+           stride, samples * sample);
+    }
+    if (stride % sample != 0 || reinterpret_cast<std::uintptr_t>(plane) % static_cast<std::uintptr_t>(sample) != 0) {
+      fail(ErrorCode::invalid_argument,
+           "the address and the stride of the image's {} must be even, as its samples have two bytes", name);
+    }
+  };
+  check_plane("luma", image.luma, image.luma_stride, image.width);
+  check_plane("chroma", image.chroma, image.chroma_stride, 2 * image.chroma_width());
+}
+
 }  // namespace
 
 ColorFix parse_color_fix(const std::string& name) {
@@ -207,6 +228,21 @@ bool Stream::send(const Tensor& frame) {
   return true;
 }
 
+bool Stream::send(const ops::SemiPlanarImage& image) {
+  if (!settings_.image_input) {
+    fail(ErrorCode::invalid_argument, "the stream takes no images: open it with image_input set");
+  }
+  const bool waits = must_wait();
+  check_image(image, settings_.input_width, settings_.input_height);
+  if (waits) return false;
+  Tensor frame;
+  {
+    const ops::ProfilePart part(ops_, kProfilePart);
+    frame = ops_.read_image(image);
+  }
+  return send(frame);
+}
+
 // Whether no chunk may be run before a frame is taken: one is ready, or more than the last chunk's frames wait.
 bool Stream::must_receive() const {
   if (state_.finished.empty()) return false;
@@ -231,15 +267,44 @@ void Stream::drain() {
   state_.tiles.clear();
 }
 
-Received Stream::receive(std::uint8_t* rgb, std::ptrdiff_t stride) {
-  require_usable();
+std::optional<Received> Stream::nothing_to_receive() const {
   if (state_.finished.empty()) return state_.drained ? Received::end : Received::again;
-  check_image(rgb, stride, settings_.output_width);
   if (!state_.drained && !must_receive()) return Received::again;
-  copy_rows(rgb, stride, state_.finished.front().wait().data<std::uint8_t>(), settings_.output_width * 3,
-            settings_.output_width, settings_.output_height);
+  return std::nullopt;
+}
+
+void Stream::drop_received() {
   state_.finished.pop_front();
   ++state_.frames_delivered;
+}
+
+Received Stream::receive(std::uint8_t* rgb, std::ptrdiff_t stride) {
+  require_usable();
+  if (settings_.image_output) {
+    fail(ErrorCode::invalid_argument, "the stream gives images alone: open it without image_output");
+  }
+  if (!state_.finished.empty()) check_image(rgb, stride, settings_.output_width);
+  if (const auto answer = nothing_to_receive()) return *answer;
+  copy_rows(rgb, stride, state_.finished.front().wait().data<std::uint8_t>(), settings_.output_width * 3,
+            settings_.output_width, settings_.output_height);
+  drop_received();
+  return Received::frame;
+}
+
+Received Stream::receive(const ops::SemiPlanarImage& image) {
+  require_usable();
+  if (!settings_.image_output) {
+    fail(ErrorCode::invalid_argument, "the stream gives no images: open it with image_output set");
+  }
+  if (!state_.finished.empty()) {
+    check_image(image, settings_.output_width, settings_.output_height);
+    if (image.siting == ChromaSiting::top_left) {
+      fail(ErrorCode::unsupported, "images are written with chroma on the left or in the center");
+    }
+  }
+  if (const auto answer = nothing_to_receive()) return *answer;
+  ops_.write_image(image, state_.finished.front().wait());
+  drop_received();
   return Received::frame;
 }
 
@@ -286,12 +351,12 @@ std::uint64_t Stream::fingerprint() const {
 
 std::size_t Stream::saved_size() const {
   require_usable();
-  return state_size(ops_, state_);
+  return state_size(ops_, state_, settings_.image_output);
 }
 
 void Stream::save(std::span<std::byte> bytes) const {
   require_usable();
-  write_state(ops_, state_, fingerprint(), bytes);
+  write_state(ops_, state_, settings_.image_output, fingerprint(), bytes);
 }
 
 std::vector<std::byte> Stream::save() const {
@@ -316,7 +381,8 @@ void Stream::restore(std::span<const std::byte> bytes) {
                            .spilled_windows = settings_.spilled_windows.value_or(0),
                            .projector_channels = config.lq_hidden[0],
                            .tiny_channels = {config.tc_channels[0], config.tc_channels[1], config.tc_channels[2]},
-                           .full_decoder = settings_.full_decoder};
+                           .full_decoder = settings_.full_decoder,
+                           .image_output = settings_.image_output};
   state_ = read_state(ops_, layout, fingerprint(), bytes);
   failed_ = false;
 }

@@ -67,6 +67,10 @@ struct StreamSettings {
   // Tiles that frames are cut into. Default: as few as memory makes necessary, which is the last thing that is tried:
   // attention does not cross their borders, so that results change.
   std::optional<TileCounts> tiles;
+  // Frames are sent as images of the back end's memory: memory for that is planned.
+  bool image_input = false;
+  // Finished frames stay in the back end's memory and are received as images. Neither changes a result.
+  bool image_output = false;
   std::uint64_t seed = 0;
   // Instead of the model's prompt: [tokens, text_dim].
   Parameter prompt;
@@ -111,7 +115,7 @@ struct StreamState {
   std::deque<Tensor> pending;
   std::int64_t first_pending = 0;
   // HR frames that wait to be received, [1, height, width, 3] u8: on the host or, while the device still works on them,
-  // on their way.
+  // on their way; with image_output, in the back end's memory.
   std::deque<ops::HostCopy> finished;
 };
 
@@ -146,11 +150,16 @@ class Stream {
   bool send(const std::uint8_t* rgb, std::ptrdiff_t stride);
   // The same with a frame that the back end has: [1, input_height, input_width, 3] u8.
   bool send(const Tensor& frame);
+  // The same with an image of the input's size in the back end's memory, which may be changed when this returns. Needs
+  // the setting image_input.
+  bool send(const ops::SemiPlanarImage& image);
   // No more frames will come: runs the remaining chunks over repeats of the last frame.
   void drain();
   // Gives the next finished frame [output_height][output_width][3]. While the device works on it: `again` as long as
   // more frames can be sent, else it waits.
   Received receive(std::uint8_t* rgb, std::ptrdiff_t stride);
+  // The same into an image of the output's size; with the setting image_output, and then this way only.
+  Received receive(const ops::SemiPlanarImage& image);
   // Back to the start of a new video; also after an error.
   void reset();
 
@@ -171,6 +180,9 @@ class Stream {
 
  private:
   void check_settings() const;
+  // What receive() answers if it gives no frame.
+  std::optional<Received> nothing_to_receive() const;
+  void drop_received();
   void check_memory();
   void prepare_tiles();
   void require_usable() const;

@@ -158,13 +158,13 @@ void Stream::decode_tile(std::int64_t latent, std::size_t tile, const Tensor& va
   } else {
     condition = pending_frames(range, tile);
   }
-  tiny_decoder().push(
-      state.tiny_decoder, condition, values, [&](const Tensor& video) { take(frame++, video); },
-      {dropped, dropped + end - range.begin});
+  tiny_decoder().push(state.tiny_decoder, condition, values, [&](const Tensor& video) { take(frame++, video); },
+                      {dropped, dropped + end - range.begin});
   require(frame == end, "latent {} decoded to {} frames instead of {}", latent, frame - range.begin, end - range.begin);
 }
 
-// A frame [1, H, W, 3] f32 as it was decoded, or its visible area -> visible area, colour fix, bytes on the host.
+// A frame [1, H, W, 3] f32 as it was decoded, or its visible area -> visible area, colour fix, bytes where they are
+// received from.
 void Stream::finish(std::int64_t frame, const Tensor& video) {
   const ops::ProfilePart part(ops_, kProfilePart);
   // Cropped first, so that colour statistics are those of what is seen.
@@ -179,7 +179,8 @@ void Stream::finish(std::int64_t frame, const Tensor& video) {
     case ColorFix::none: break;
   }
   if (hooks_.color_fixed) hooks_.color_fixed(frame, result);
-  state_.finished.push_back(ops_.start_to_host(ops_.to_bytes(result)));
+  const Tensor bytes = ops_.to_bytes(result);
+  state_.finished.push_back(settings_.image_output ? ops::HostCopy(bytes, ops_.arrival()) : ops_.start_to_host(bytes));
   state_.frames_done = frame + 1;
 }
 

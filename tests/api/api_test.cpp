@@ -2,6 +2,7 @@
 #include <flashvsr/flashvsr.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
@@ -505,6 +506,87 @@ TEST(Api, Logs) {
   flashvsr_model_close(open_model());
   ASSERT_EQ(messages.size(), 1u);
   EXPECT_NE(messages[0].find("attention"), std::string::npos);
+}
+
+// ---------------------------------------------------------------------------------------------------------- images
+
+struct ImageMemory {
+  ImageMemory(int width, int height) : luma(static_cast<std::size_t>(width * height)), chroma(luma.size() / 2) {
+    image = flashvsr_default_image();
+    image.luma = luma.data();
+    image.chroma = chroma.data();
+    image.luma_stride = image.chroma_stride = width;
+  }
+  Frame luma, chroma;
+  flashvsr_image image;
+};
+
+// Grey frames are the same as RGB and as images of the full range.
+TEST(Api, TakesAndGivesImages) {
+  Clip clip;
+  for (int i = 0; i < 30; ++i) clip.emplace_back(kInputBytes, static_cast<std::uint8_t>(60 + 5 * i));
+  flashvsr_stream* plain = open_stream(stream_settings());
+  const Clip expected = run(plain, clip);
+  flashvsr_stream_close(plain);
+
+  flashvsr_stream_settings settings = stream_settings();
+  settings.image_input = settings.image_output = 1;
+  flashvsr_stream* stream = open_stream(settings);
+  ImageMemory input(kWidth, kHeight), output(kWidth * kScale, kHeight * kScale);
+  input.image.full_range = output.image.full_range = 1;
+  std::size_t sent = 0, received = 0;
+  for (;;) {
+    flashvsr_status status = flashvsr_stream_receive_image(stream, &output.image);
+    if (status == FLASHVSR_END) break;
+    if (status == FLASHVSR_OK) {
+      const Frame& frame = expected.at(received++);
+      for (std::size_t i = 0; i < output.luma.size(); ++i) {
+        const double level = 0.2126 * frame[3 * i] + 0.7152 * frame[3 * i + 1] + 0.0722 * frame[3 * i + 2];
+        ASSERT_NEAR(output.luma[i], level, 0.5 + 1e-3) << received << ", " << i;
+      }
+      continue;
+    }
+    ASSERT_EQ(status, FLASHVSR_AGAIN) << flashvsr_last_error();
+    if (sent == clip.size()) {
+      ASSERT_EQ(flashvsr_stream_drain(stream), FLASHVSR_OK) << flashvsr_last_error();
+      continue;
+    }
+    std::fill(input.luma.begin(), input.luma.end(), clip[sent++][0]);
+    std::fill(input.chroma.begin(), input.chroma.end(), std::uint8_t{128});
+    ASSERT_EQ(flashvsr_stream_send_image(stream, &input.image), FLASHVSR_OK) << flashvsr_last_error();
+  }
+  EXPECT_EQ(received, clip.size());
+  flashvsr_stream_close(stream);
+}
+
+TEST(Api, RefusesImagesThatAreNone) {
+  flashvsr_stream_settings settings = stream_settings();
+  settings.image_input = settings.image_output = 1;
+  flashvsr_stream* stream = open_stream(settings);
+  ImageMemory input(kWidth, kHeight);
+  const auto send_with = [&](void (*change)(flashvsr_image&)) {
+    flashvsr_image image = input.image;
+    change(image);
+    return flashvsr_stream_send_image(stream, &image);
+  };
+  constexpr auto kInvalid = FLASHVSR_ERROR_INVALID_ARGUMENT;
+  EXPECT_EQ(flashvsr_stream_send_image(stream, nullptr), kInvalid);
+  EXPECT_EQ(flashvsr_stream_receive_image(stream, nullptr), kInvalid);
+  EXPECT_EQ(flashvsr_stream_send_image(nullptr, &input.image), kInvalid);
+  EXPECT_EQ(send_with([](flashvsr_image& image) { image.struct_size = 8; }), kInvalid);
+  EXPECT_TRUE(error_mentions("flashvsr_default_image"));
+  EXPECT_EQ(send_with([](flashvsr_image& image) { set_raw(image.format, 2); }), kInvalid);
+  EXPECT_EQ(send_with([](flashvsr_image& image) { set_raw(image.siting, -1); }), kInvalid);
+  EXPECT_EQ(send_with([](flashvsr_image& image) { image.chroma = nullptr; }), kInvalid);
+  EXPECT_EQ(send_with([](flashvsr_image& image) { image.luma_stride = kWidth - 1; }), kInvalid);
+  EXPECT_EQ(send_with([](flashvsr_image& image) { image.format = FLASHVSR_IMAGE_P010; }), kInvalid);
+  EXPECT_EQ(send_with([](flashvsr_image& image) { image.matrix = 14; }), FLASHVSR_ERROR_UNSUPPORTED);
+  EXPECT_EQ(send_with([](flashvsr_image&) {}), FLASHVSR_OK);
+  flashvsr_stream_close(stream);
+  stream = open_stream(stream_settings());
+  EXPECT_EQ(send_with([](flashvsr_image&) {}), kInvalid);
+  EXPECT_TRUE(error_mentions("image_input"));
+  flashvsr_stream_close(stream);
 }
 
 }  // namespace

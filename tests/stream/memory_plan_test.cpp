@@ -141,6 +141,29 @@ TEST(MemoryPlan, IsAnUpperBound) {
   }
 }
 
+TEST(MemoryPlan, CountsImages) {
+  const weights::ModelFiles& files = attention_model().networks.files;
+  StreamSettings settings = settings_of(512, 256);
+  const MemoryPlan plain = plan_memory(files, settings, kF32);
+  EXPECT_EQ(plain.sent_images, 0U);
+  EXPECT_EQ(plain.finished, 0U);
+  settings.image_input = true;
+  const MemoryPlan input = plan_memory(files, settings, kF32);
+  EXPECT_GE(input.sent_images, std::size_t{16} * 128 * 64 * 3);
+  EXPECT_EQ(input.total, plain.total + input.sent_images);
+  // Memory of the host is not kept for them.
+  ops::PlanningSettings cpu = kF32;
+  cpu.own_memory = false;
+  EXPECT_EQ(plan_memory(files, settings, cpu).sent_images, 0U);
+  settings.image_output = true;
+  const MemoryPlan both = plan_memory(files, settings, kF32);
+  EXPECT_EQ(both.finished, std::size_t{40} * 512 * 256 * 3);
+  // Those of one chunk are planned in any case.
+  EXPECT_GE(both.total, input.total + std::size_t{40 - 21} * 512 * 256 * 3);
+  EXPECT_EQ(both.total, both.weights + both.constants + both.kv_cache + both.waiting_frames + both.memories +
+                            both.sent_images + both.finished + both.largest_working() + both.gaps);
+}
+
 TEST(MemoryPlan, IsKeptByTheStream) {
   const StreamSettings settings = make_settings(32, 32, 4);
   const Stream stream(attention_model().networks, settings);
