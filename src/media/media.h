@@ -1,4 +1,4 @@
-// Video and images in and out: 8-bit RGB frames with exact time stamps.
+// Video and images in and out: 8-bit RGB frames, or pictures in the memory of a CUDA device, with exact time stamps.
 //
 // A source and a sink belong to one thread each at a time, and may run on different threads. Whatever the user should
 // know (an assumption, a conversion, a stream that is left out) is a sentence in take_notes(): those about the file as
@@ -6,9 +6,13 @@
 // read(), write() and finish().
 //
 // Errors are flashvsr::Error: io (cannot read or write), format (damaged or not what it claims to be), unsupported
-// (this build or this container cannot), invalid_argument (a setting that cannot be meant).
+// (this build or this container cannot), invalid_argument (a setting that cannot be meant), device (there is no CUDA
+// device where one is asked for).
 #pragma once
 
+#include "core/color_conversion.h"
+
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -85,20 +89,43 @@ struct VideoInfo {
   int bit_depth = 8;                             // of the file; frames have 8 bits
   bool alpha = false;                            // the file has an alpha channel; frames have none
   bool interlaced = false;
+  bool on_device = false;  // frames are pictures on a CUDA device
   std::vector<StreamSummary> streams;
 };
+
+// A picture of Y'CbCr 4:2:0 in the memory of CUDA device 0, in its primary context: NV12, or P010 with 10 bits. What
+// fills it has ended.
+struct DevicePicture {
+  void *luma = nullptr, *chroma = nullptr;
+  std::ptrdiff_t luma_stride = 0, chroma_stride = 0;  // bytes
+  int bit_depth = 8;
+  ColorMatrix matrix = ColorMatrix::bt709;
+  ColorRange range = ColorRange::limited;
+  ChromaSiting siting = ChromaSiting::left;
+  std::shared_ptr<void> owner;  // of the memory; what it is, is its maker's business
+
+  explicit operator bool() const { return luma != nullptr; }
+};
+
+// A decoder has few pictures: a caller keeps at most so many at a time.
+inline constexpr int kDevicePicturesHeld = 6;
 
 struct Frame {
   int width = 0;
   int height = 0;
-  std::vector<std::uint8_t> rgb;  // [height][width][3]
+  std::vector<std::uint8_t> rgb;  // [height][width][3]; empty if the picture is on a device
   std::int64_t pts = 0;           // in VideoInfo::time_base
   std::int64_t duration = 0;      // likewise; >= 1
+  DevicePicture device = {};      // if there is one
 };
 
 struct SourceSettings {
   int threads = 0;                      // that decode; 0: as many as there are processors
   Rational image_frame_rate = {25, 1};  // of a folder of images
+  // NVDEC decodes, and frames stay on the device. Throws Error(device) without one, Error(unsupported) for what NVDEC
+  // does not take (anything but upright 4:2:0 of 8 or 10 bits in a video file, and some codecs). Every later picture
+  // has to be like the first: Error(unsupported).
+  bool cuda = false;
 };
 
 class FrameSource {
@@ -128,6 +155,8 @@ struct SinkSettings {
   bool overwrite = false;
   bool copy_streams = true;  // audio, subtitles, chapters, metadata, cover art and attachments of the source
   int threads = 0;           // that encode; 0: as many as there are processors
+  // `codec` is an encoder of NVENC ("hevc_nvenc"), which takes pictures on the device: device_picture(). Even sizes.
+  bool cuda = false;
 };
 
 struct SinkInfo {
@@ -137,6 +166,7 @@ struct SinkInfo {
   std::string pixel_format;  // "yuv420p"
   ColorTags color;
   Rational sample_aspect{1, 1};
+  bool on_device = false;  // frames have to be pictures that device_picture() gave
 };
 
 class FrameSink {
@@ -146,6 +176,8 @@ class FrameSink {
   virtual const SinkInfo& info() const = 0;
   // `frame` has the size of the settings and pts in the time base of the source, higher than that of the frame before.
   virtual void write(const Frame& frame) = 0;
+  // From any thread: a new picture on the device, to be filled and written.
+  virtual DevicePicture device_picture();
   // Writes what is left, brings the file safely to the disk, and gives it its final name.
   virtual void finish() = 0;
   virtual std::vector<std::string> take_notes() = 0;
@@ -161,6 +193,11 @@ std::unique_ptr<FrameSource> open_source(const std::string& path, const SourceSe
 // extension and the source is a folder). Everything that can fail before work fails here: an existing file without
 // `overwrite`, output equal to input, a folder that cannot be written, a codec that the container does not hold.
 std::unique_ptr<FrameSink> open_sink(const std::string& path, const VideoInfo& source, const SinkSettings& settings);
+
+// The encoder of NVENC that writes such an output: that of `codec` ("h264", "hevc", "av1"), `codec` itself if it is
+// one, or that of what the container is used with if `codec` is empty. Empty: there is none, or the output is no video
+// file.
+std::string nvenc_encoder(const std::string& path, const VideoInfo& source, const std::string& codec);
 
 // Removes every temporary file and folder of sinks that have not finished. May be called from a signal handler.
 void remove_unfinished_outputs() noexcept;

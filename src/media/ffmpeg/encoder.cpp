@@ -258,7 +258,8 @@ std::string size_problem(const AVCodec& codec, int width, int height) {
   return {};
 }
 
-OpenedEncoder try_open(const AVCodec& codec, AVPixelFormat format, const AVOutputFormat& container,
+// `frames`: the pictures of this format lie on a device; null: in the host's memory.
+OpenedEncoder try_open(const AVCodec& codec, AVPixelFormat format, AVBufferRef* frames, const AVOutputFormat& container,
                        const std::string& path, const VideoInfo& source, const SinkSettings& settings,
                        std::vector<std::string>& notes, int& code) {
   OpenedEncoder result;
@@ -278,6 +279,11 @@ OpenedEncoder try_open(const AVCodec& codec, AVPixelFormat format, const AVOutpu
   context.width = settings.width;
   context.height = settings.height;
   context.pix_fmt = format;
+  if (frames != nullptr) {
+    context.pix_fmt = AV_PIX_FMT_CUDA;
+    context.sw_pix_fmt = format;
+    context.hw_frames_ctx = av_buffer_ref(frames);
+  }
   context.colorspace = static_cast<AVColorSpace>(result.tags.matrix);
   context.color_range = result.tags.range == ColorRange::full ? AVCOL_RANGE_JPEG : AVCOL_RANGE_MPEG;
   context.color_primaries = static_cast<AVColorPrimaries>(result.tags.primaries);
@@ -342,7 +348,7 @@ OpenedEncoder open_encoder(const AVOutputFormat& container, const std::string& p
     for (const AVPixelFormat format : pixel_formats(*codec, settings.width, settings.height)) {
       int code = 0;
       std::vector<std::string> attempt_notes;
-      OpenedEncoder result = try_open(*codec, format, container, path, source, settings, attempt_notes, code);
+      OpenedEncoder result = try_open(*codec, format, nullptr, container, path, source, settings, attempt_notes, code);
       if (!result.context) {
         reason = describe_code(code);
         continue;
@@ -357,6 +363,26 @@ OpenedEncoder open_encoder(const AVOutputFormat& container, const std::string& p
   }
   fail(ErrorCode::unsupported, "{}: {} cannot write {}x{}: {}: choose another --codec or size", path,
        codecs.front()->name, settings.width, settings.height, reason);
+}
+
+OpenedEncoder open_device_encoder(const AVOutputFormat& container, const std::string& path, const VideoInfo& source,
+                                  const SinkSettings& settings, AVBufferRef& frames, std::vector<std::string>& notes) {
+  capture_messages();
+  const AVCodec* codec = avcodec_find_encoder_by_name(settings.codec.c_str());
+  if (codec == nullptr)
+    fail(ErrorCode::unsupported, "{}: this FFmpeg has no encoder {}: encode on the CPU", path, settings.codec);
+  if (!container_holds(container, codec->id))
+    fail(ErrorCode::unsupported, "{}: {} does not hold {}: choose another extension or --codec", path,
+         container.long_name != nullptr ? container.long_name : container.name, avcodec_get_name(codec->id));
+  if (settings.width % 2 != 0 || settings.height % 2 != 0)
+    fail(ErrorCode::unsupported, "{}: {} takes even sizes only, not {}x{}: encode on the CPU", path, codec->name,
+         settings.width, settings.height);
+  int code = 0;
+  OpenedEncoder result = try_open(*codec, AV_PIX_FMT_NV12, &frames, container, path, source, settings, notes, code);
+  if (!result.context)
+    fail(ErrorCode::unsupported, "{}: {} cannot be opened on this device, which may have no encoder: {}", path,
+         codec->name, describe_code(code));
+  return result;
 }
 
 }  // namespace flashvsr::media

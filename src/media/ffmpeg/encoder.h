@@ -22,4 +22,9 @@ struct OpenedEncoder {
 OpenedEncoder open_encoder(const AVOutputFormat& container, const std::string& path, const VideoInfo& source,
                            const SinkSettings& settings, std::vector<std::string>& notes);
 
+// Opens the encoder of NVENC that settings.codec names, for pictures of `frames` on a CUDA device. Throws
+// Error(unsupported) with the reason.
+OpenedEncoder open_device_encoder(const AVOutputFormat& container, const std::string& path, const VideoInfo& source,
+                                  const SinkSettings& settings, AVBufferRef& frames, std::vector<std::string>& notes);
+
 }  // namespace flashvsr::media

@@ -1,5 +1,6 @@
 // Video files out: the frames are encoded, everything else of the source is carried over.
 #include "media/color.h"
+#include "media/ffmpeg/cuda_device.h"
 #include "media/ffmpeg/encoder.h"
 #include "media/ffmpeg/ffmpeg_media.h"
 #include "media/ffmpeg/libav.h"
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <new>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -27,9 +29,12 @@ class VideoSink final : public FrameSink {
   VideoSink(const std::string& path, const VideoInfo& source, const SinkSettings& settings)
       : time_base_(to_av(source.time_base)),
         muxer_(path, source.path, settings.overwrite),
-        encoder_(open_encoder(muxer_.format(), path, source, settings, notes_)),
-        writer_(settings.width, settings.height, encoder_.context->pix_fmt, encoder_.tags),
+        device_(settings.cuda ? make_cuda_device() : nullptr),
+        device_frames_(device_ ? make_device_frames(*device_, settings.width, settings.height) : nullptr),
+        encoder_(device_ ? open_device_encoder(muxer_.format(), path, source, settings, *device_frames_, notes_)
+                         : open_encoder(muxer_.format(), path, source, settings, notes_)),
         packet_(make_packet()) {
+    if (!device_) writer_.emplace(settings.width, settings.height, encoder_.context->pix_fmt, encoder_.tags);
     AVStream& stream = muxer_.add_stream();
     stream_index_ = stream.index;
     const int code = avcodec_parameters_from_context(stream.codecpar, encoder_.context.get());
@@ -48,7 +53,8 @@ class VideoSink final : public FrameSink {
     info_.path = path;
     info_.container = muxer_.format().name;
     info_.encoder = encoder_.context->codec->name;
-    info_.pixel_format = pixel_format_name(encoder_.context->pix_fmt);
+    info_.pixel_format = pixel_format_name(device_ ? encoder_.context->sw_pix_fmt : encoder_.context->pix_fmt);
+    info_.on_device = device_ != nullptr;
     info_.color = encoder_.tags;
     info_.sample_aspect = settings.sample_aspect.value_or(source.sample_aspect);
   }
@@ -56,7 +62,7 @@ class VideoSink final : public FrameSink {
   const SinkInfo& info() const override { return info_; }
 
   void write(const Frame& frame) override {
-    AvFrame picture = writer_.write(frame);
+    AvFrame picture = device_ ? picture_on_device(frame) : writer_->write(frame);
     const std::int64_t duration = frame.duration > 0 ? frame.duration : 1;
     picture->pts = encoder_time(frame.pts);
     picture->pict_type = AV_PICTURE_TYPE_NONE;
@@ -68,6 +74,17 @@ class VideoSink final : public FrameSink {
       fail(ErrorCode::io, "{}: frame {} cannot be encoded: {}", info_.path, frames_ + 1, describe_code(code));
     ++frames_;
     write_packets();
+  }
+
+  DevicePicture device_picture() override {
+    require(device_ != nullptr, "this sink takes no pictures on a device");
+    AvFrame picture = make_frame();
+    const int code = av_hwframe_get_buffer(device_frames_.get(), picture.get(), 0);
+    if (code < 0)
+      fail(ErrorCode::out_of_memory, "{}: the CUDA device has no memory for a picture: {}", info_.path,
+           describe_code(code));
+    picture->chroma_location = encoder_.context->chroma_sample_location;
+    return device_picture_of(std::move(picture), encoder_.tags);
   }
 
   void finish() override {
@@ -86,6 +103,18 @@ class VideoSink final : public FrameSink {
   std::vector<std::string> take_notes() override { return std::exchange(notes_, {}); }
 
  private:
+  // One that device_picture() gave.
+  AvFrame picture_on_device(const Frame& frame) const {
+    require(bool(frame.device), "a sink on the device was given a frame of the host");
+    AvFrame picture(av_frame_clone(static_cast<const AVFrame*>(frame.device.owner.get())));
+    if (!picture) throw std::bad_alloc();
+    picture->colorspace = encoder_.context->colorspace;
+    picture->color_range = encoder_.context->color_range;
+    picture->color_primaries = encoder_.context->color_primaries;
+    picture->color_trc = encoder_.context->color_trc;
+    return picture;
+  }
+
   // Matroska has no times below 0. FFmpeg would make everything later also for the lead-in of Opus, which Matroska
   // describes in another way.
   void place_start(const VideoInfo& source) {
@@ -154,8 +183,9 @@ class VideoSink final : public FrameSink {
   std::vector<std::string> notes_;
   AVRational time_base_;
   Muxer muxer_;
+  AvBuffer device_, device_frames_;
   OpenedEncoder encoder_;
-  PictureWriter writer_;
+  std::optional<PictureWriter> writer_;
   AvPacket packet_;
   SinkInfo info_;
   std::optional<StreamCopier> copier_;

@@ -1,4 +1,5 @@
 // Video files: any container and codec that FFmpeg reads.
+#include "media/ffmpeg/cuda_device.h"
 #include "media/ffmpeg/ffmpeg_media.h"
 #include "media/ffmpeg/libav.h"
 #include "media/ffmpeg/pixels.h"
@@ -35,11 +36,43 @@ Rational usable_aspect(AVRational aspect) {
   return aspect.num > 0 && aspect.den > 0 ? from_av(aspect) : Rational{1, 1};
 }
 
+bool is_hardware(AVPixelFormat format) {
+  const AVPixFmtDescriptor* description = av_pix_fmt_desc_get(format);
+  return description != nullptr && (description->flags & AV_PIX_FMT_FLAG_HWACCEL) != 0;
+}
+
+// NVDEC's choice among the formats that a decoder offers. What it does not take comes in the software's format.
+AVPixelFormat choose_device_format(AVCodecContext* decoder, const AVPixelFormat* formats) {
+  const AVPixelFormat samples = decoder->sw_pix_fmt;
+  const bool suits = samples == AV_PIX_FMT_YUV420P || samples == AV_PIX_FMT_YUVJ420P || samples == AV_PIX_FMT_YUV420P10;
+  for (const AVPixelFormat* format = formats; *format != AV_PIX_FMT_NONE; ++format) {
+    if (is_hardware(*format) ? suits && *format == AV_PIX_FMT_CUDA : true) return *format;
+  }
+  return AV_PIX_FMT_NONE;
+}
+
+// FFmpeg's own decoder of a codec with NVDEC behind it; null if there is none.
+const AVCodec* find_device_decoder(AVCodecID id) {
+  void* position = nullptr;
+  while (const AVCodec* codec = av_codec_iterate(&position)) {
+    if (codec->id != id || av_codec_is_decoder(codec) == 0) continue;
+    for (int i = 0; const AVCodecHWConfig* config = avcodec_get_hw_config(codec, i); ++i) {
+      // "Internal" are wrappers of the driver's own decoder, which choose no format.
+      const bool has_device = (config->methods & AV_CODEC_HW_CONFIG_METHOD_HW_DEVICE_CTX) != 0;
+      const bool wrapped = (config->methods & AV_CODEC_HW_CONFIG_METHOD_INTERNAL) != 0;
+      if (config->device_type == AV_HWDEVICE_TYPE_CUDA && has_device && !wrapped) return codec;
+    }
+  }
+  return nullptr;
+}
+
 class VideoSource final : public FrameSource {
  public:
   VideoSource(const std::string& path, const SourceSettings& settings)
       : input_(open_input(path, interrupt_)), stream_(choose_video_stream(*input_, path)), packet_(make_packet()) {
     info_.path = path;
+    info_.on_device = settings.cuda;
+    if (settings.cuda) device_ = make_cuda_device();
     open_decoder(settings);
     for (unsigned i = 0; i < input_->nb_streams; ++i)
       if (input_->streams[i] != stream_) input_->streams[i]->discard = AVDISCARD_ALL;
@@ -50,6 +83,7 @@ class VideoSource final : public FrameSource {
       fail(ErrorCode::format, "{}: no frame of its video ({}) can be decoded{}", path, info_.codec,
            message.empty() ? std::string(": it holds none") : ": " + message);
     }
+    if (info_.on_device) require_device_picture(*next_);
     describe();
     next_pts_ = info_.first_pts = time_of(*next_);
   }
@@ -70,11 +104,16 @@ class VideoSource final : public FrameSource {
     } else {
       frame.duration = current->pkt_duration > 0 ? current->pkt_duration : frame_duration_;
     }
+    if (info_.on_device) {
+      give_on_device(std::move(current), frame);
+      return true;
+    }
     if ((current->width != stored_width_ || current->height != stored_height_) && !size_change_noted_) {
       size_change_noted_ = true;
       note("its picture changes from {}x{} to {}x{} at frame {}: later frames are scaled to the first size.",
            stored_width_, stored_height_, current->width, current->height, frames_given_ + 1);
     }
+    frame.device = {};
     converter_.read(*current, info_.color_assumed, orientation_, stored_width_, stored_height_, info_.path, frame);
     ++frames_given_;
     if (!next_) report_damage();
@@ -95,7 +134,10 @@ class VideoSource final : public FrameSource {
     const AVCodecParameters& parameters = *stream_->codecpar;
     info_.codec = avcodec_get_name(parameters.codec_id);
     check_picture_size(info_.path, parameters.width, parameters.height);
-    const AVCodec* codec = avcodec_find_decoder(parameters.codec_id);
+    const AVCodec* codec =
+        device_ ? find_device_decoder(parameters.codec_id) : avcodec_find_decoder(parameters.codec_id);
+    if (codec == nullptr && device_)
+      fail(ErrorCode::unsupported, "{}: this FFmpeg has no NVDEC for its video ({})", info_.path, info_.codec);
     if (codec == nullptr)
       fail(ErrorCode::unsupported, "{}: FFmpeg has no decoder for its video ({})", info_.path, info_.codec);
     decoder_ = make_codec_context(codec);
@@ -104,9 +146,45 @@ class VideoSource final : public FrameSource {
     decoder_->pkt_timebase = stream_->time_base;
     decoder_->max_pixels = kMaxPixels;
     decoder_->thread_count = codec_threads(settings.threads);
+    if (device_) {
+      decoder_->hw_device_ctx = av_buffer_ref(device_.get());
+      decoder_->get_format = choose_device_format;
+      // Those that the caller keeps, and the two here.
+      decoder_->extra_hw_frames = kDevicePicturesHeld + 2;
+      decoder_->thread_count = 1;  // each would keep pictures
+    }
     clear_message();
     code = avcodec_open2(decoder_.get(), codec, nullptr);
     if (code < 0) fail_to_read(info_.path, "its video cannot be decoded", code);
+  }
+
+  // The first picture: NVDEC either takes the whole video or nothing.
+  void require_device_picture(const AVFrame& picture) const {
+    const auto refuse = [&](const std::string& reason) {
+      fail(ErrorCode::unsupported, "{}: NVDEC does not take its video ({}, {}): {}", info_.path, info_.codec,
+           pixel_format_name(decoder_->sw_pix_fmt), reason);
+    };
+    if (picture.format != AV_PIX_FMT_CUDA) {
+      const std::string message = last_message();
+      refuse(message.empty() ? "it is not of a kind that it decodes to 4:2:0 of 8 or 10 bits" : message);
+    }
+    if (picture.crop_left != 0 || picture.crop_top != 0) refuse("its pictures are cut on the left or at the top");
+    if (!chroma_siting(picture.chroma_location)) refuse("its chroma lies in an unusual place");
+  }
+
+  void give_on_device(AvFrame picture, Frame& frame) {
+    ++frames_given_;
+    if (picture->format != AV_PIX_FMT_CUDA || picture->width != stored_width_ || picture->height != stored_height_ ||
+        picture->crop_left != 0 || picture->crop_top != 0 || !chroma_siting(picture->chroma_location)) {
+      fail(ErrorCode::unsupported,
+           "{}: its picture changes at frame {} (now {}x{}): decode it on the CPU, which scales such frames",
+           info_.path, frames_given_, picture->width, picture->height);
+    }
+    frame.width = stored_width_;
+    frame.height = stored_height_;
+    frame.rgb.clear();
+    frame.device = device_picture_of(std::move(picture), info_.color_assumed);
+    if (!next_) report_damage();
   }
 
   // The next picture in order of presentation; false at the end.
@@ -115,6 +193,7 @@ class VideoSource final : public FrameSource {
       const int code = avcodec_receive_frame(decoder_.get(), &picture);
       if (code == 0) {
         if (picture.width > 0 && picture.height > 0 && picture.format >= 0) {
+          if (device_ && picture.format == AV_PIX_FMT_CUDA) synchronize(*device_);
           if (picture.decode_error_flags != 0 || (picture.flags & AV_FRAME_FLAG_CORRUPT) != 0) damaged_ = true;
           return true;
         }
@@ -165,12 +244,12 @@ class VideoSource final : public FrameSource {
 
   void describe() {
     const AVFrame& picture = *next_;
-    const auto format = static_cast<AVPixelFormat>(picture.format);
+    const AVPixelFormat format = sample_format(picture);
     stored_width_ = picture.width;
     stored_height_ = picture.height;
     info_.kind = SourceKind::video;
     info_.container = input_->iformat->name;
-    info_.pixel_format = pixel_format_name(picture.format);
+    info_.pixel_format = pixel_format_name(format);
     info_.stream_index = stream_->index;
     info_.time_base = from_av(stream_->time_base);
     bool rate_known = true;
@@ -181,6 +260,11 @@ class VideoSource final : public FrameSource {
     describe_geometry(picture);
     describe_times();
     describe_colors(picture, format);
+    if (info_.on_device) {
+      (void)luma_weights(info_.color_assumed.matrix);
+      if (!orientation_.upright())
+        fail(ErrorCode::unsupported, "{}: its pictures are turned, which is done on the CPU alone", info_.path);
+    }
     info_.streams = summarize_streams(*input_, *stream_);
     note_other_videos();
     if (picture.interlaced_frame != 0) {
@@ -273,6 +357,7 @@ class VideoSource final : public FrameSource {
   ReadInterrupt interrupt_;
   InputFormat input_;
   AVStream* stream_;
+  AvBuffer device_;
   CodecContext decoder_;
   AvPacket packet_;
   AvFrame next_;
