@@ -15,15 +15,41 @@ namespace {
 
 // A chunk gives 8 frames: with room for as many, encoding never holds up the next chunk unless it is slower.
 constexpr std::size_t kQueuedFrames = 8;
+// One more waits to be queued, one is being sent.
+constexpr std::size_t kQueuedPictures = media::kDevicePicturesHeld - 2;
 
 using Clock = std::chrono::steady_clock;
+
+flashvsr_image image_of(const media::DevicePicture& picture) {
+  flashvsr_image image = flashvsr_default_image();
+  image.format = picture.bit_depth > 8 ? FLASHVSR_IMAGE_P010 : FLASHVSR_IMAGE_NV12;
+  image.luma = picture.luma;
+  image.chroma = picture.chroma;
+  image.luma_stride = picture.luma_stride;
+  image.chroma_stride = picture.chroma_stride;
+  image.matrix = static_cast<int>(picture.matrix);
+  image.full_range = picture.range == media::ColorRange::full ? 1 : 0;
+  switch (picture.siting) {
+    case ChromaSiting::left: image.siting = FLASHVSR_CHROMA_LEFT; break;
+    case ChromaSiting::center: image.siting = FLASHVSR_CHROMA_CENTER; break;
+    case ChromaSiting::top_left: image.siting = FLASHVSR_CHROMA_TOP_LEFT; break;
+  }
+  return image;
+}
+
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 class Pipeline {
  public:
   Pipeline(media::FrameSource& source, media::FrameSink& sink, api::Stream& stream, const OutputPlan& plan,
            CancelFlag& cancel, const std::function<void(const std::string&)>& note)
-      : source_(source), sink_(sink), stream_(stream), plan_(plan), cancel_(cancel), note_(note) {}
+      : source_(source),
+        sink_(sink),
+        stream_(stream),
+        plan_(plan),
+        cancel_(cancel),
+        note_(note),
+        decoded_(source.info().on_device ? kQueuedPictures : kQueuedFrames) {}
 
   PipelineResult run() {
     start_ = Clock::now();
@@ -84,11 +110,10 @@ class Pipeline {
   void infer() {
     while (auto frame = decoded_.pop()) {
       timings_.push_back({frame->pts, frame->duration});
-      const std::ptrdiff_t stride = std::ptrdiff_t{3} * frame->width;
-      const std::uint8_t* origin = frame->rgb.data() + plan_.crop_top * stride + std::ptrdiff_t{3} * plan_.crop_left;
-      while (stream_.send(origin, stride) == FLASHVSR_AGAIN) {
+      while (send(*frame) == FLASHVSR_AGAIN) {
         if (!receive_all()) return;
       }
+      frame.reset();  // a decoder may wait for its picture
       if (!receive_all()) return;
     }
     if (cancel_) return;
@@ -97,17 +122,29 @@ class Pipeline {
     upscaled_.close();
   }
 
+  flashvsr_status send(const media::Frame& frame) {
+    if (frame.device) return stream_.send(image_of(frame.device));
+    const std::ptrdiff_t stride = std::ptrdiff_t{3} * frame.width;
+    return stream_.send(frame.rgb.data() + plan_.crop_top * stride + std::ptrdiff_t{3} * plan_.crop_left, stride);
+  }
+
+  // Into the spare frame.
+  flashvsr_status receive() {
+    spare_.width = plan_.output.width;
+    spare_.height = plan_.output.height;
+    if (sink_.info().on_device) {
+      if (!spare_.device) spare_.device = sink_.device_picture();
+      return stream_.receive(image_of(spare_.device));
+    }
+    const std::ptrdiff_t stride = std::ptrdiff_t{3} * plan_.output.width;
+    if (spare_.rgb.empty()) spare_.rgb.resize(static_cast<std::size_t>(stride * spare_.height));
+    return stream_.receive(spare_.rgb.data() + plan_.pad_top * stride + std::ptrdiff_t{3} * plan_.pad_left, stride);
+  }
+
   // Passes on what is ready. false: the encoder has failed.
   bool receive_all() {
     for (;;) {
-      const std::ptrdiff_t stride = std::ptrdiff_t{3} * plan_.output.width;
-      if (spare_.rgb.empty()) {
-        spare_.width = plan_.output.width;
-        spare_.height = plan_.output.height;
-        spare_.rgb.resize(static_cast<std::size_t>(stride * spare_.height));
-      }
-      std::uint8_t* origin = spare_.rgb.data() + plan_.pad_top * stride + std::ptrdiff_t{3} * plan_.pad_left;
-      if (stream_.receive(origin, stride) != FLASHVSR_OK) return true;
+      if (receive() != FLASHVSR_OK) return true;
       require(!timings_.empty(), "the stream gave more frames than it took");
       spare_.pts = timings_.front().pts;
       spare_.duration = timings_.front().duration;
@@ -131,7 +168,7 @@ class Pipeline {
   CancelFlag& cancel_;
   const std::function<void(const std::string&)>& note_;
 
-  BoundedQueue<media::Frame> decoded_{kQueuedFrames}, upscaled_{kQueuedFrames};
+  BoundedQueue<media::Frame> decoded_, upscaled_{kQueuedFrames};
   std::deque<Timing> timings_;  // of frames inside the stream
   media::Frame spare_;          // black, waits for the next frame
   std::mutex error_mutex_;

@@ -22,8 +22,9 @@ struct PipelineResult {
 using CancelFlag = std::atomic<bool>;
 
 // Sends every frame of `source` through `stream`, which takes plan.cropped and gives plan.upscaled, to `sink`, and
-// finishes it. `note` is called from any of the threads. The first error of any thread is thrown when all have stopped;
-// the sink is unfinished then.
+// finishes it. A source or sink on the device goes with a stream of image_input or image_output, and with a plan that
+// does not crop or pad on its side. `note` is called from any of the threads. The first error of any thread is thrown
+// when all have stopped; the sink is unfinished then.
 PipelineResult run_pipeline(media::FrameSource& source, media::FrameSink& sink, api::Stream& stream,
                             const OutputPlan& plan, CancelFlag& cancel,
                             const std::function<void(const std::string&)>& note);

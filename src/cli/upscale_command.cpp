@@ -3,6 +3,7 @@
 #include "cli/pipeline.h"
 #include "cli/reporter.h"
 #include "cli/upscale_options.h"
+#include "cli/video_choice.h"
 #include "core/error.h"
 
 #include <fmt/format.h>
@@ -13,6 +14,7 @@
 #include <memory>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace flashvsr::cli {
 namespace {
@@ -43,6 +45,12 @@ media::SinkSettings sink_settings(const UpscaleOptions& options, const OutputPla
   return settings;
 }
 
+InputShape shape_of(const media::VideoInfo& info) {
+  return {.size = {info.width, info.height},
+          .sample_width = std::max<std::int64_t>(info.sample_aspect.numerator, 1),
+          .sample_height = std::max<std::int64_t>(info.sample_aspect.denominator, 1)};
+}
+
 flashvsr_stream_settings complete(flashvsr_stream_settings settings, const OutputPlan& plan, Progress& progress) {
   settings.input_width = plan.cropped.width;
   settings.input_height = plan.cropped.height;
@@ -52,6 +60,8 @@ flashvsr_stream_settings complete(flashvsr_stream_settings settings, const Outpu
   settings.progress_user = &progress;
   return settings;
 }
+
+const char* place_of(bool on_device) { return on_device ? "cuda" : "cpu"; }
 
 void announce(Reporter& reporter, const media::VideoInfo& info, const media::SinkInfo& output, const OutputPlan& plan,
               const flashvsr_model_info& model, const flashvsr_memory& memory) {
@@ -63,6 +73,8 @@ void announce(Reporter& reporter, const media::VideoInfo& info, const media::Sin
                              {"output_height", plan.output.height},
                              {"pixel_format", output.pixel_format},
                              {"encoder", output.encoder},
+                             {"decoding", place_of(info.on_device)},
+                             {"encoding", place_of(output.on_device)},
                              {"frame_rate", info.frame_rate.value()},
                              {"total", info.frames_estimated ? ordered_json(*info.frames_estimated) : ordered_json()},
                              {"model", model.name},
@@ -75,9 +87,11 @@ void announce(Reporter& reporter, const media::VideoInfo& info, const media::Sin
                              {"decoder_slice_bytes", memory.decoder_slice},
                              {"tiles", fmt::format("{}x{}", memory.tile_columns, memory.tile_rows)}};
   const std::string text = fmt::format(
-      "{} {}x{} -> {} {}x{}, model {} ({}) on {} in {}, with {:.1f} of {:.1f} GB of memory", info.path, info.width,
-      info.height, output.path, plan.output.width, plan.output.height, model.name, model.variant, model.device,
-      model.precision, static_cast<double>(memory.needed) / 1e9, static_cast<double>(memory.available) / 1e9);
+      "{} {}x{} -> {} {}x{}, model {} ({}) on {} in {}, with {:.1f} of {:.1f} GB of memory, decoding on {}, encoding "
+      "on {}",
+      info.path, info.width, info.height, output.path, plan.output.width, plan.output.height, model.name, model.variant,
+      model.device, model.precision, static_cast<double>(memory.needed) / 1e9,
+      static_cast<double>(memory.available) / 1e9, place_of(info.on_device), place_of(output.on_device));
   reporter.start(details, text, info.frames_estimated);
   if (memory.spilled > 0) {
     reporter.note(
@@ -99,20 +113,24 @@ void conclude(Reporter& reporter, const PipelineResult& result, const std::strin
 }
 
 void upscale(const UpscaleOptions& options, Reporter& reporter) {
-  const auto source = media::open_source(options.input, {.threads = options.threads});
-  const media::VideoInfo& info = source->info();
+  auto opened = media::open_source(options.input, {.threads = options.threads});
   const api::Model model(options.model.empty() ? "nano" : options.model, model_settings(options));
   const flashvsr_model_info model_info = model.info();
 
-  const InputShape shape{.size = {info.width, info.height},
-                         .sample_width = std::max<std::int64_t>(info.sample_aspect.numerator, 1),
-                         .sample_height = std::max<std::int64_t>(info.sample_aspect.denominator, 1)};
-  const OutputPlan plan = plan_output(shape, size_request(options, model_info.scale));
-  const auto sink = media::open_sink(options.output, info, sink_settings(options, plan));
+  const OutputPlan plan = plan_output(shape_of(opened->info()), size_request(options, model_info.scale));
+  const VideoRequest request{
+      .where = options.video, .device = model_info.device, .output = options.output, .threads = options.threads};
+  const ChosenVideo video = choose_video(std::move(opened), plan, sink_settings(options, plan), request);
+  const auto& [source, sink, choice_notes] = video;
+  const media::VideoInfo& info = source->info();
   Progress progress{reporter};
-  api::Stream stream(model, complete(stream_settings(options), plan, progress));
+  flashvsr_stream_settings settings = complete(stream_settings(options), plan, progress);
+  settings.image_input = info.on_device ? 1 : 0;
+  settings.image_output = sink->info().on_device ? 1 : 0;
+  api::Stream stream(model, settings);
 
   const auto note = [&reporter](const std::string& text) { reporter.note(text); };
+  for (const std::string& text : choice_notes) note(text);
   for (const std::string& text : source->take_notes()) note(text);
   for (const std::string& text : sink->take_notes()) note(text);
   const std::string path = sink->info().path;

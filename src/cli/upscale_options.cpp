@@ -91,6 +91,13 @@ void add_upscale_options(CLI::App& command, UpscaleOptions& options) {
   add_memory_limit_option(command, options.memory_limit);
   add_tiles_option(command, options.tiles);
 
+  command
+      .add_option(
+          "--video", options.video,
+          "Where video is decoded and encoded. auto: by NVDEC if the model runs on CUDA and the video suits, by "
+          "NVENC if --codec names it (hevc_nvenc); cuda: by both, or fail")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
   command.add_option("--codec", options.codec, "h264, hevc, av1, vp9, ffv1, prores, or a name of FFmpeg's")
       ->default_str("h264, vp9 in WebM");
   command.add_option("--crf", options.crf, "Constant quality in the encoder's scale, lower is better")

@@ -26,7 +26,7 @@ struct UpscaleOptions {
   int threads = 0;
   double memory_limit = 0;  // GB; 0: none
   std::string tiles = "auto";
-  std::string codec;
+  std::string video = "auto", codec;
   std::optional<double> crf;
   bool overwrite = false, quiet = false, json = false;
 };
