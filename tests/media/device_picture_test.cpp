@@ -1,4 +1,4 @@
-// Sources and sinks on a CUDA device, as far as they go without one.
+// Sources and sinks on a CUDA device, as far as they go without a real one.
 #include "core/error.h"
 #include "media/media.h"
 #include "support.h"
@@ -7,8 +7,14 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
+
 namespace flashvsr::media::test {
 namespace {
+
+bool encoder_exists(const std::string& name) {
+  return run("ffmpeg -hide_banner -encoders 2>&1").find(" " + name + " ") != std::string::npos;
+}
 
 ErrorCode code_of(const std::function<void()>& call) {
   try {
@@ -57,32 +63,81 @@ TEST(DevicePictures, NvencIsForVideoFiles) {
   EXPECT_EQ(nvenc_encoder("out", frames, ""), "");
 }
 
-class WithoutDevice : public ::testing::Test {
+// With the library of tests/media/cuda_library as the driver: FFmpeg finds a device that neither decodes nor encodes.
+class DeviceInName : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!has_ffmpeg()) GTEST_SKIP() << "built without FFmpeg";
-    if (void* driver = dlopen("libcuda.so.1", RTLD_NOW)) {
-      dlclose(driver);
-      GTEST_SKIP() << "there is an NVIDIA driver";
+    // Theirs would be given a device that is none.
+    for (const char* library : {"libnvcuvid.so.1", "libnvidia-encode.so.1"}) {
+      if (void* real = dlopen(library, RTLD_LAZY)) {
+        dlclose(real);
+        GTEST_SKIP() << "there is a real " << library;
+      }
     }
+    driver_ = dlopen("libcuda.so.1", RTLD_NOW);
+    ASSERT_NE(driver_, nullptr) << dlerror();
+    holders_ = reinterpret_cast<int (*)()>(dlsym(driver_, "flashvsr_test_holders"));
+    ASSERT_NE(holders_, nullptr) << "the tests have found another driver";
   }
+  void TearDown() override {
+    unsetenv("FLASHVSR_TEST_CUDA");
+    if (holders_ != nullptr) {
+      EXPECT_EQ(holders_(), 0) << "the device's context is still held";
+    }
+    if (driver_ != nullptr) dlclose(driver_);
+  }
+
+  std::string make_video(const std::string& name, const std::string& options) const {
+    ffmpeg("-f lavfi -i testsrc2=size=64x48:rate=25 -frames:v 3 " + options + " '" + folder_ / name + "'");
+    return folder_ / name;
+  }
+  static void expect_refused(const std::string& path, const std::string& reason) {
+    EXPECT_EQ(code_of([&] { open_source(path, {.cuda = true}); }), ErrorCode::unsupported);
+    const std::string error = error_of([&] { open_source(path, {.cuda = true}); });
+    EXPECT_EQ(error.rfind(path + ": ", 0), 0U) << error;
+    EXPECT_NE(error.find(reason), std::string::npos) << error;
+    // The CPU decodes it.
+    EXPECT_FALSE(open_source(path)->info().on_device);
+  }
+
+  const TemporaryFolder folder_;
+
+ private:
+  void* driver_ = nullptr;
+  int (*holders_)() = nullptr;
 };
 
-TEST_F(WithoutDevice, NvdecSaysWhatIsMissing) {
-  const TemporaryFolder folder;
-  ffmpeg("-f lavfi -i testsrc2=size=64x48:rate=25 -frames:v 3 -c:v libx264 -pix_fmt yuv420p '" + folder / "in.mp4'");
-  EXPECT_EQ(code_of([&] { open_source(folder / "in.mp4", {.cuda = true}); }), ErrorCode::device);
-  EXPECT_NE(error_of([&] { open_source(folder / "in.mp4", {.cuda = true}); }).find("NVIDIA driver"), std::string::npos);
+TEST_F(DeviceInName, NvdecSaysWhatItDoesNotTake) {
+  // It would, if the driver had a decoder.
+  expect_refused(make_video("a.mp4", "-c:v libx264 -pix_fmt yuv420p"), "NVDEC does not take its video (h264, yuv420p)");
+  expect_refused(make_video("b.mp4", "-c:v libx264 -pix_fmt yuv422p"), "4:2:0 of 8 or 10 bits");
+  expect_refused(make_video("c.mkv", "-c:v ffv1 -pix_fmt yuv420p"), "this FFmpeg has no NVDEC for its video (ffv1)");
 }
 
-TEST_F(WithoutDevice, NvencLeavesNothingBehind) {
-  const TemporaryFolder folder;
-  const VideoInfo source = plain_source(64, 48);
-  SinkSettings settings = same_size(source);
-  settings.codec = "h264_nvenc";
-  settings.cuda = true;
-  EXPECT_EQ(code_of([&] { open_sink(folder / "out.mp4", source, settings); }), ErrorCode::device);
-  EXPECT_TRUE(folder.entries().empty());
+TEST_F(DeviceInName, NvencSaysWhatItDoesNotTake) {
+  const auto open = [&](const std::string& codec, const std::string& name, int width) {
+    const VideoInfo source = plain_source(width, 48);
+    SinkSettings settings = same_size(source);
+    settings.codec = codec;
+    settings.cuda = true;
+    const std::string path = folder_ / name;
+    EXPECT_EQ(code_of([&] { open_sink(path, source, settings); }), ErrorCode::unsupported);
+    return error_of([&] { open_sink(path, source, settings); });
+  };
+  EXPECT_NE(open("none_nvenc", "out.mp4", 64).find("this FFmpeg has no encoder none_nvenc"), std::string::npos);
+  if (!encoder_exists("h264_nvenc")) GTEST_SKIP() << "this FFmpeg has no NVENC";
+  EXPECT_NE(open("h264_nvenc", "out.mp4", 64).find("h264_nvenc cannot be opened on this device"), std::string::npos);
+  EXPECT_NE(open("h264_nvenc", "out.mp4", 63).find("takes even sizes only"), std::string::npos);
+  EXPECT_NE(open("h264_nvenc", "out.webm", 64).find("does not hold h264"), std::string::npos);
+  EXPECT_TRUE(folder_.entries().empty());
+}
+
+TEST_F(DeviceInName, NoDeviceIsSaid) {
+  setenv("FLASHVSR_TEST_CUDA", "none", 1);
+  const std::string path = make_video("a.mp4", "-c:v libx264 -pix_fmt yuv420p");
+  EXPECT_EQ(code_of([&] { open_source(path, {.cuda = true}); }), ErrorCode::device);
+  EXPECT_NE(error_of([&] { open_source(path, {.cuda = true}); }).find("no CUDA-capable device"), std::string::npos);
 }
 
 }  // namespace

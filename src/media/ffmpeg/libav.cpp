@@ -49,7 +49,8 @@ void receive_message(void*, int level, const char* format, va_list arguments) {
   std::array<char, 512> text{};
   std::vsnprintf(text.data(), text.size(), format, arguments);
   std::string line = one_line(text.data());
-  if (line.empty()) return;
+  // The second says nothing that the message before it does not.
+  if (line.empty() || line.starts_with("Failed setup for format")) return;
   if (thread_is_ours) {
     thread_message = std::move(line);
   } else {
