@@ -62,6 +62,7 @@ Device::Device(int index) : index_(index), properties_(require_device(index)) {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   activations_ = DevicePool::create(index);
   weights_ = DevicePool::create(index);
+  images_ = DevicePool::create(index);
   pinned_ = std::make_shared<PinnedPool>();
 }
 
@@ -86,6 +87,8 @@ Tensor Device::allocate_from(DevicePool& pool, const Shape& shape, DType type) c
 Tensor Device::allocate(const Shape& shape, DType type) const { return allocate_from(*activations_, shape, type); }
 
 Tensor Device::allocate_weights(const Shape& shape, DType type) const { return allocate_from(*weights_, shape, type); }
+
+Tensor Device::allocate_image(const Shape& shape, DType type) const { return allocate_from(*images_, shape, type); }
 
 void Device::upload(void* destination, const void* host, std::size_t bytes) {
   for (std::size_t done = 0; done < bytes; done += kPartBytes) {

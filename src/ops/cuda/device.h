@@ -39,12 +39,14 @@ class Device {
   DevicePool& activations() const { return *activations_; }
   DevicePool& weights() const { return *weights_; }
   // Bytes that the pools have taken from the device, and that it has left.
-  std::size_t held_memory() const { return activations_->held() + weights_->held(); }
+  std::size_t held_memory() const { return activations_->held() + weights_->held() + images_->held(); }
   std::size_t free_memory() const;
   // Contents undefined. FLASHVSR_CUDA_POOL=0 in the environment has the driver allocate every tensor by itself, slowly
   // and uncounted, so that compute-sanitizer sees where each one ends.
   Tensor allocate(const Shape& shape, DType type) const;
   Tensor allocate_weights(const Shape& shape, DType type) const;
+  // Memory that the stream's work never had before; it may go when no work uses it any more.
+  Tensor allocate_image(const Shape& shape, DType type) const;
 
   // Copies between host memory of any kind and the device, in the order of the stream. The upload returns when `host`
   // may be changed; the download when `host` holds the values.
@@ -59,7 +61,7 @@ class Device {
   int index_;
   cudaDeviceProp properties_{};
   cudaStream_t stream_ = nullptr;
-  std::shared_ptr<DevicePool> activations_, weights_;
+  std::shared_ptr<DevicePool> activations_, weights_, images_;
   std::shared_ptr<PinnedPool> pinned_;
 };
 

@@ -20,7 +20,7 @@ SemiPlanar planes_of(const ops::SemiPlanarImage& image) {
 
 }  // namespace
 
-// Device memory and the event after which it is free.
+// Device memory, which no other work uses, and the event after which it is free.
 class ImageExchange::Buffer {
  public:
   explicit Buffer(Tensor memory) : memory_(std::move(memory)) {
@@ -39,7 +39,6 @@ class ImageExchange::Buffer {
     check(status, "asking for a buffer");
     return true;
   }
-  void make_wait(cudaStream_t stream) const { check(cudaStreamWaitEvent(stream, event_), "waiting for an event"); }
 
  private:
   Tensor memory_;
@@ -88,11 +87,7 @@ std::unique_ptr<ImageExchange::Buffer> ImageExchange::take(std::size_t bytes) {
   }
   // Those of another size will not be asked for again.
   std::erase_if(free_, [&](const auto& buffer) { return !fits(*buffer) && buffer->idle(); });
-  auto buffer = std::make_unique<Buffer>(device_->allocate_weights({static_cast<std::int64_t>(bytes)}, DType::u8));
-  // What had the memory before may still be at work.
-  check(buffer->in_use_until_now(device_->stream()), "recording an event");
-  buffer->make_wait(stream_);
-  return buffer;
+  return std::make_unique<Buffer>(device_->allocate_image({static_cast<std::int64_t>(bytes)}, DType::u8));
 }
 
 void ImageExchange::give_back(std::unique_ptr<Buffer> buffer) {
