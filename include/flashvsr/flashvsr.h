@@ -194,10 +194,10 @@ typedef struct flashvsr_memory {
   uint64_t needed;    /* the sum of the following; the weights are the model's, whose streams share them */
   uint64_t available; /* what there was for all of it */
   uint64_t weights, kv_cache;
-  uint64_t state;              /* what the stream remembers besides the KV cache, and constants of the model */
-  uint64_t working;            /* while a chunk is computed */
-  uint64_t spilled;            /* of the KV cache in the host's memory, no part of what is needed */
-  uint64_t decoder_slice;      /* what the tiny decoder takes at the output's resolution at most; 0: the full decoder */
+  uint64_t state;         /* what the stream remembers besides the KV cache, images that wait, constants of the model */
+  uint64_t working;       /* while a chunk is computed */
+  uint64_t spilled;       /* of the KV cache in the host's memory, no part of what is needed */
+  uint64_t decoder_slice; /* what the tiny decoder takes at the output's resolution at most; 0: the full decoder */
   int tile_columns, tile_rows; /* 1, 1: frames are not cut */
   int tile_width, tile_height; /* pixels */
 } flashvsr_memory;
