@@ -18,7 +18,7 @@ weights::ModelFiles planned_model(std::int64_t layers) {
   weights::ModelConfig config = attention_model().networks.files.config;
   config.layers = layers;
   config.ffn_dim = 1024;
-  config.tc_channels = {256, 128, 64, 64};
+  config.tc_channels = {256, 128, 64, 32};
   return weights::unfilled_model(config);
 }
 
@@ -181,7 +181,7 @@ INSTANTIATE_TEST_SUITE_P(Memory, FittingPlan, testing::Bool(),
 TEST(FittingStream, RunsInTheTilesThatALimitMakesNecessary) {
   const weights::ModelFiles files =
       weights::load_model(std::filesystem::path(FLASHVSR_SOURCE_DIR) / "models/nano.safetensors", std::nullopt);
-  StreamSettings settings = make_settings(224, 32, 4);  // 896x128: 7 blocks
+  StreamSettings settings = make_settings(480, 32, 4);  // 1920x128: 15 blocks
   const ops::PlanningSettings planning{.compute = DType::f32, .residual = DType::f32, .own_memory = false};
   settings.tiles = TileCounts{};
   settings.decoder_slice_bytes = kLeastSlice;
@@ -199,7 +199,7 @@ TEST(FittingStream, RunsInTheTilesThatALimitMakesNecessary) {
   EXPECT_EQ(stream.settings().tiles, (TileCounts{2, 1}));
   ASSERT_TRUE(stream.memory_plan());
   EXPECT_EQ(stream.memory_plan()->tiles, (TileCounts{2, 1}));
-  const Clip clip = wave_clip(2, 224, 32);
+  const Clip clip = wave_clip(2, 480, 32);
   const Clip output = run(stream, clip);
   EXPECT_LE(operations->peak_memory(), stream.memory_plan()->total);
   const auto unlimited = ops::make_backend({.device = ops::Device::cpu, .precision = ops::Precision::f32});

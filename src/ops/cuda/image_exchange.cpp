@@ -64,6 +64,8 @@ std::shared_ptr<ImageExchange> ImageExchange::create(const Device& device) {
   check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities");
   // Before what waits to be computed: it is short, and the host waits for it.
   check(cudaStreamCreateWithPriority(&exchange->stream_, cudaStreamNonBlocking, greatest), "making a stream");
+  check(load_semi_planar_to_rgb(), "loading kernels");
+  check(load_rgb_to_semi_planar(), "loading kernels");
   return exchange;
 }
 

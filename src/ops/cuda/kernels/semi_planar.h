@@ -22,6 +22,10 @@ struct SemiPlanar {
   FLASHVSR_HOST_DEVICE int chroma_height() const { return (height + 1) / 2; }
 };
 
+// Loads the kernels: the first launch of a kernel that is not there yet waits for all work of the device.
+cudaError_t load_semi_planar_to_rgb();
+cudaError_t load_rgb_to_semi_planar();
+
 // -> [height, width, 3]
 cudaError_t launch_semi_planar_to_rgb(const SemiPlanar& image, const RgbFromYcc& conversion, std::uint8_t* rgb,
                                       cudaStream_t stream);
