@@ -11,6 +11,7 @@ namespace {
 
 // Smaller slices than this save nothing that counts.
 constexpr std::size_t kLeastSlice = std::size_t{32} << 20;
+constexpr int kMostIdleSteps = 8;
 
 // Tries settings one after the other and keeps the last plan that fits, or the smallest one.
 class Search {
@@ -79,7 +80,9 @@ class Search {
 MemoryPlan fitting_plan(const MemoryPlan& plan, const weights::ModelFiles& files, const StreamSettings& settings,
                         const ops::PlanningSettings& planning, std::size_t available) {
   Search search(files, planning, plan, available);
-  if (search.found() || search.fits_in_slices(settings)) return search.best();
+  // Where nothing helps, nothing is tried: of huge frames that would take minutes.
+  if (search.found() || plan.unavoidable > available) return search.best();
+  if (search.fits_in_slices(settings)) return search.best();
   StreamSettings spilling = settings;
   if (planning.own_memory && !settings.spilled_windows) {
     // Tiles share their slots where nothing stays in them.
@@ -89,9 +92,14 @@ MemoryPlan fitting_plan(const MemoryPlan& plan, const weights::ModelFiles& files
     if (search.fits_in_slices(spilling)) return search.best();
   }
   if (settings.tiles) return search.best();
+  // Overlaps take more with every step: behind some that did not help none will.
+  int idle_steps = 0;
   for (const TileCounts& tiles : tile_ladder(plan.tile_width, plan.tile_height)) {
+    const std::size_t before = search.best().total;
     spilling.tiles = tiles;
     if (search.fits_in_slices(spilling)) break;
+    idle_steps = search.best().total < before ? 0 : idle_steps + 1;
+    if (idle_steps == kMostIdleSteps) break;
   }
   return search.best();
 }
@@ -103,6 +111,10 @@ void require_memory(const MemoryPlan& plan, const StreamSettings& settings) {
       settings.kv_chunks > 1
           ? fmt::format("choose a smaller output or fewer chunks in the KV cache (now {})", settings.kv_chunks)
           : "choose a smaller output";
+  if (plan.unavoidable > plan.available && plan.tiles.count() == 1) {
+    fail(ErrorCode::out_of_memory, "{} needs more than {} of memory, even in slices and tiles; {} are there: {}",
+         output, gigabytes(plan.unavoidable), gigabytes(plan.available), remedy);
+  }
   if (plan.total > plan.available) {
     const bool cut = plan.tiles.count() > 1;
     fail(ErrorCode::out_of_memory,

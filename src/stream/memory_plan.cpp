@@ -113,6 +113,7 @@ MemoryPlan plan_memory(const weights::ModelFiles& files, const StreamSettings& s
   if (planning.own_memory && settings.image_input) {
     plan.sent_images = in_steps(static_cast<std::size_t>(kSentAhead * frame.elements()));
   }
+  plan.unavoidable = plan.weights + plan.sent_images + kept - (planning.own_memory ? plan.kv_cache : 0);
   const std::size_t named = kept + plan.largest_working(), held = in_steps(operations.held());
   plan.gaps = held > named ? held - named : 0;
   plan.total = plan.weights + plan.sent_images + std::max(held, named);

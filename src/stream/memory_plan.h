@@ -29,6 +29,7 @@ struct MemoryPlan {
   std::vector<std::pair<std::string, std::size_t>> working;
   std::size_t gaps = 0;  // between tensors
   std::size_t total = 0;
+  std::size_t unavoidable = 0;                    // of the total, what no smaller slice, spilled window or tile saves
   std::size_t available = ops::kUnboundedMemory;  // to all of it
   // Of the KV cache, in the host's memory; no part of the total.
   std::int64_t spilled_windows = 0;

@@ -181,7 +181,7 @@ TEST_F(Commands, InfoPlansWhatIsDoneWhereMemoryIsShort) {
   EXPECT_EQ(spilled["decoder_slice"], all["decoder_slice"]);
   EXPECT_GT(spilled["spilled_windows"], 0);
   EXPECT_EQ(spilled["tiles"], "1x1");
-  const json whole = plan(0.001, {"--tiles", "off"});
+  const json whole = plan(5, {"--tiles", "off"});
   EXPECT_EQ(whole["fits"], false);
   EXPECT_EQ(whole["tiles"], "1x1");
   const json tiled = plan(whole["total"].get<double>() / 1e9 - 0.1);

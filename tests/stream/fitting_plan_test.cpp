@@ -128,7 +128,7 @@ TEST_P(FittingPlan, AndTilesLast) {
 }
 
 TEST_P(FittingPlan, TheErrorNamesTheLeast) {
-  const MemoryPlan plan = fitted(whole_.weights);
+  const MemoryPlan plan = fitted(whole_.unavoidable);
   EXPECT_GT(plan.total, plan.available);
   EXPECT_LE(plan.total, planned({2, 1}, spilled_by_tiles(), kLeastSlice).total);
   EXPECT_GT(plan.tiles.count(), 1);
@@ -152,10 +152,17 @@ TEST_P(FittingPlan, TheErrorNamesTheLeast) {
   }
   // Without tiles, if they are off; the error then says so.
   settings_.tiles = TileCounts{};
-  const MemoryPlan off = fitted(whole_.weights);
+  const MemoryPlan off = fitted(whole_.unavoidable);
   EXPECT_EQ(off.tiles.count(), 1);
   EXPECT_EQ(off.total, planned({}, spilled_by_tiles(), kLeastSlice).total);
   EXPECT_NE(message_of(off, settings_).find("let frames be cut into tiles"), std::string::npos);
+  // Nothing is tried where nothing helps.
+  const MemoryPlan hopeless = fitted(whole_.unavoidable - 1);
+  EXPECT_EQ(hopeless.total, whole_.total);
+  EXPECT_NE(
+      message_of(hopeless, settings_)
+          .find(fmt::format("more than {:.1f} GB of memory, even in", static_cast<double>(whole_.unavoidable) / 1e9)),
+      std::string::npos);
   // What just fits is no error.
   MemoryPlan enough = whole_;
   enough.available = whole_.total;
