@@ -1,6 +1,7 @@
 #include "ops/cuda/copy_streams.h"
 
 #include "ops/cuda/device.h"
+#include "ops/cuda/event.h"
 
 namespace flashvsr::cuda {
 namespace {
@@ -27,25 +28,6 @@ class PinnedStorage final : public Storage {
 
  private:
   std::shared_ptr<CopyStreams> streams_;
-};
-
-class Event {
- public:
-  explicit Event(cudaStream_t stream) {
-    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
-    const cudaError_t status = cudaEventRecord(event_, stream);
-    if (status != cudaSuccess) cudaEventDestroy(event_);
-    check(status, "recording an event");
-  }
-  // One that is still waited for goes when it has happened.
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-
-  void wait_for_it(cudaStream_t stream) const { check(cudaStreamWaitEvent(stream, event_), "waiting for an event"); }
-
- private:
-  cudaEvent_t event_ = nullptr;
 };
 
 class StartedCopies final : public ops::Copies {
@@ -83,7 +65,7 @@ std::shared_ptr<ops::Copies> CopyStreams::start(std::span<const ops::CopyPair> p
   const auto is_host = [](const Tensor& x) { return dynamic_cast<const PinnedStorage*>(x.storage().get()) != nullptr; };
   const bool outwards = is_host(pairs[0].to);
   const cudaStream_t stream = outwards ? to_host_ : to_device_;
-  Event(computing).wait_for_it(stream);
+  Event(computing).hold_back(stream);
   for (const ops::CopyPair& pair : pairs) {
     require(is_host(pair.to) == outwards && is_host(pair.from) != outwards && pair.to.bytes() == pair.from.bytes(),
             "copies go between the device and memory that is made for them, in one direction");
@@ -95,7 +77,7 @@ std::shared_ptr<ops::Copies> CopyStreams::start(std::span<const ops::CopyPair> p
 }
 
 void CopyStreams::finish(const ops::Copies& copies, cudaStream_t computing) {
-  static_cast<const StartedCopies&>(copies).end.wait_for_it(computing);
+  static_cast<const StartedCopies&>(copies).end.hold_back(computing);
 }
 
 void CopyStreams::synchronize() const {

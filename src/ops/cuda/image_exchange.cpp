@@ -1,5 +1,6 @@
 #include "ops/cuda/image_exchange.h"
 
+#include "ops/cuda/event.h"
 #include "ops/cuda/kernels/semi_planar.h"
 
 #include <utility>
@@ -23,26 +24,16 @@ SemiPlanar planes_of(const ops::SemiPlanarImage& image) {
 // Device memory, which no other work uses, and the event after which it is free.
 class ImageExchange::Buffer {
  public:
-  explicit Buffer(Tensor memory) : memory_(std::move(memory)) {
-    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
-  }
-  ~Buffer() { cudaEventDestroy(event_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
+  explicit Buffer(Tensor memory) : memory_(std::move(memory)) {}
 
   void* data() const { return memory_.mutable_raw(); }
   std::size_t bytes() const { return memory_.bytes(); }
-  cudaError_t in_use_until_now(cudaStream_t stream) { return cudaEventRecord(event_, stream); }
-  bool idle() const {
-    const cudaError_t status = cudaEventQuery(event_);
-    if (status == cudaErrorNotReady) return false;
-    check(status, "asking for a buffer");
-    return true;
-  }
+  cudaError_t in_use_until_now(cudaStream_t stream) { return free_.record(stream); }
+  bool idle() const { return free_.has_happened("asking for a buffer"); }
 
  private:
   Tensor memory_;
-  cudaEvent_t event_ = nullptr;
+  Event free_;
 };
 
 class ImageExchange::BufferStorage final : public Storage {

@@ -5,32 +5,19 @@
 namespace flashvsr::cuda {
 
 PinnedBuffer::PinnedBuffer(std::size_t bytes) : bytes_(bytes) {
-  check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
-  const cudaError_t status = cudaHostAlloc(&data_, bytes, cudaHostAllocDefault);
-  if (status != cudaSuccess) {
-    cudaEventDestroy(event_);
-    check(status, "pinning host memory");
-  }
+  check(cudaHostAlloc(&data_, bytes, cudaHostAllocDefault), "pinning host memory");
 }
 
 PinnedBuffer::~PinnedBuffer() {
-  cudaEventSynchronize(event_);
-  cudaEventDestroy(event_);
+  event_.drain();
   cudaFreeHost(data_);
 }
 
-void PinnedBuffer::in_use_until_now(cudaStream_t stream) {
-  check(cudaEventRecord(event_, stream), "recording an event");
-}
+void PinnedBuffer::in_use_until_now(cudaStream_t stream) { check(event_.record(stream), "recording an event"); }
 
-bool PinnedBuffer::idle() const {
-  const cudaError_t status = cudaEventQuery(event_);
-  if (status == cudaErrorNotReady) return false;
-  check(status, "asking for a copy");
-  return true;
-}
+bool PinnedBuffer::idle() const { return event_.has_happened("asking for a copy"); }
 
-void PinnedBuffer::wait() const { check(cudaEventSynchronize(event_), "waiting for a copy"); }
+void PinnedBuffer::wait() const { event_.wait("waiting for a copy"); }
 
 std::shared_ptr<PinnedBuffer> PinnedPool::take(std::size_t bytes, std::size_t most) {
   std::unique_ptr<PinnedBuffer> buffer;

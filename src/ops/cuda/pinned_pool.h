@@ -1,6 +1,8 @@
 // Pinned host memory: what the device copies from and to while the host goes on.
 #pragma once
 
+#include "ops/cuda/event.h"
+
 #include <cuda_runtime.h>
 
 #include <cstddef>
@@ -30,7 +32,7 @@ class PinnedBuffer {
  private:
   void* data_ = nullptr;
   std::size_t bytes_;
-  cudaEvent_t event_ = nullptr;
+  Event event_;
 };
 
 // Keeps buffers for the next who needs one: pinning memory takes milliseconds.

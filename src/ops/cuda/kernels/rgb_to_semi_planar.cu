@@ -125,21 +125,11 @@ cudaError_t launch(const std::uint8_t* rgb, const YccFromRgb& conversion, const 
   return cudaGetLastError();
 }
 
-template <typename... Parameters>
-cudaError_t load(void (*kernel)(Parameters...)) {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel);
-}
-
 }  // namespace
 
 cudaError_t load_rgb_to_semi_planar() {
-  for (const cudaError_t status :
-       {load(rgb_to_semi_planar_kernel<std::uint8_t, false>), load(rgb_to_semi_planar_kernel<std::uint8_t, true>),
-        load(rgb_to_semi_planar_kernel<std::uint16_t, false>), load(rgb_to_semi_planar_kernel<std::uint16_t, true>)}) {
-    if (status != cudaSuccess) return status;
-  }
-  return cudaSuccess;
+  return load_kernels(rgb_to_semi_planar_kernel<std::uint8_t, false>, rgb_to_semi_planar_kernel<std::uint8_t, true>,
+                      rgb_to_semi_planar_kernel<std::uint16_t, false>, rgb_to_semi_planar_kernel<std::uint16_t, true>);
 }
 
 cudaError_t launch_rgb_to_semi_planar(const std::uint8_t* rgb, const YccFromRgb& conversion, const SemiPlanar& image,

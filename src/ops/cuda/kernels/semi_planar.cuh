@@ -46,4 +46,13 @@ inline dim3 grid_over(int width, int rows) {
   return {blocks(width, kQuad * kBlockColumns), y < kMostRows ? y : kMostRows, 1};
 }
 
+// The first status that is no success.
+template <typename... Kernels>
+cudaError_t load_kernels(Kernels... kernels) {
+  cudaFuncAttributes attributes;
+  cudaError_t status = cudaSuccess;
+  (void)(((status = cudaFuncGetAttributes(&attributes, kernels)) == cudaSuccess) && ...);
+  return status;
+}
+
 }  // namespace flashvsr::cuda

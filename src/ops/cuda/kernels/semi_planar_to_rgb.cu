@@ -85,21 +85,11 @@ cudaError_t launch(const SemiPlanar& image, const RgbFromYcc& conversion, std::u
   return cudaGetLastError();
 }
 
-template <typename... Parameters>
-cudaError_t load(void (*kernel)(Parameters...)) {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel);
-}
-
 }  // namespace
 
 cudaError_t load_semi_planar_to_rgb() {
-  for (const cudaError_t status :
-       {load(semi_planar_to_rgb_kernel<std::uint8_t, false>), load(semi_planar_to_rgb_kernel<std::uint8_t, true>),
-        load(semi_planar_to_rgb_kernel<std::uint16_t, false>), load(semi_planar_to_rgb_kernel<std::uint16_t, true>)}) {
-    if (status != cudaSuccess) return status;
-  }
-  return cudaSuccess;
+  return load_kernels(semi_planar_to_rgb_kernel<std::uint8_t, false>, semi_planar_to_rgb_kernel<std::uint8_t, true>,
+                      semi_planar_to_rgb_kernel<std::uint16_t, false>, semi_planar_to_rgb_kernel<std::uint16_t, true>);
 }
 
 cudaError_t launch_semi_planar_to_rgb(const SemiPlanar& image, const RgbFromYcc& conversion, std::uint8_t* rgb,
