@@ -1,8 +1,7 @@
 #include "stream/fitting_plan.h"
 
+#include "core/physical_memory.h"
 #include "stream/stream.h"
-
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -124,7 +123,7 @@ void require_memory(const MemoryPlan& plan, const StreamSettings& settings) {
          plan.spilled > 0 ? fmt::format(", with {} more in the host's memory", gigabytes(plan.spilled)) : "",
          gigabytes(plan.available), remedy, settings.tiles == TileCounts{} ? ", or let frames be cut into tiles" : "");
   }
-  const auto host = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t host = physical_memory().value_or(ops::kUnboundedMemory);
   // The host has other uses for its memory.
   if (plan.spilled > host / 4 * 3) {
     fail(ErrorCode::out_of_memory, "{} needs {} of the host's memory for the KV cache, which has {}: {}", output,

@@ -203,6 +203,7 @@ class Stream {
   void run_chunk();
   Tensor make_noise(const Chunk& chunk) const;
   Tensor run_networks(const Chunk& chunk, std::size_t tile, Tensor& noise);
+  std::int64_t wanted_end(const FrameRange& range) const;
   void decode(std::int64_t latent, std::span<const Tensor> values);
   void decode_tile(std::int64_t latent, std::size_t tile, const Tensor& values,
                    const std::function<void(std::int64_t frame, const Tensor& video)>& take);

@@ -54,8 +54,7 @@ void Stream::run_chunk() {
   for (std::int64_t i = 0; i < chunk.latents; ++i) {
     const std::int64_t latent = chunk.first_latent + i;
     const FrameRange frames = frames_of_latent(latent);
-    // What lies behind the last frame of a drained stream is not asked for.
-    if (state_.drained && frames.begin >= state_.frames_received) break;
+    if (frames.begin >= wanted_end(frames)) break;
     std::vector<Tensor> values;
     for (const Tensor& all : latents) values.push_back(all.sliced(i, i + 1));
     decode(latent, values);
@@ -109,6 +108,11 @@ Tensor Stream::make_noise(const Chunk& chunk) const {
   return ops_.from_host(host);
 }
 
+// Of a latent's frames. What lies behind the last frame of a drained stream is not asked for.
+std::int64_t Stream::wanted_end(const FrameRange& range) const {
+  return state_.drained ? std::min(range.end, state_.frames_received) : range.end;
+}
+
 // One latent of all tiles -> finished frames.
 void Stream::decode(std::int64_t latent, std::span<const Tensor> values) {
   if (values.size() == 1) {
@@ -116,7 +120,7 @@ void Stream::decode(std::int64_t latent, std::span<const Tensor> values) {
     return;
   }
   const FrameRange range = frames_of_latent(latent);
-  const std::int64_t end = state_.drained ? std::min(range.end, state_.frames_received) : range.end;
+  const std::int64_t end = wanted_end(range);
   std::vector<Tensor> frames;
   for (std::int64_t frame = range.begin; frame < end; ++frame) {
     const ops::ProfilePart part(ops_, kProfilePart);
@@ -137,8 +141,7 @@ void Stream::decode(std::int64_t latent, std::span<const Tensor> values) {
 void Stream::decode_tile(std::int64_t latent, std::size_t tile, const Tensor& values,
                          const std::function<void(std::int64_t frame, const Tensor& video)>& take) {
   const FrameRange range = frames_of_latent(latent);
-  // What lies behind the last frame of a drained stream is not asked for.
-  const std::int64_t end = state_.drained ? std::min(range.end, state_.frames_received) : range.end;
+  const std::int64_t end = wanted_end(range);
   std::int64_t frame = range.begin;
   TileState& state = state_.tiles[tile];
   if (settings_.full_decoder) {

@@ -61,12 +61,11 @@ class LateOperations final : public ReferenceOperations {
 };
 
 // Windows are told apart by their values.
-void fill(Operations& operations, const KvCache& cache, std::int64_t slot, int number) {
+void fill(const KvCache& cache, std::int64_t slot, int number) {
   const KvCache::Window window = cache.window_at(slot);
   for (const Tensor* x : {&window.k, &window.v, &window.k_means}) {
     std::fill_n(x->mutable_data<float>(), x->elements(), static_cast<float>(number));
   }
-  (void)operations;
 }
 
 bool holds(const KvCache& cache, std::int64_t slot, int number) {
@@ -107,7 +106,7 @@ void run_chunks(std::int64_t layers, std::int64_t kept, std::int64_t first, std:
     for (std::size_t layer = 0; layer < windows.size(); ++layer) {
       cache.append(operations, layer, cache.new_windows);
       for (const std::int64_t slot : cache.newest_slots(layer, cache.new_windows)) {
-        fill(operations, cache, slot, next);
+        fill(cache, slot, next);
         windows[layer].push_back(next++);
       }
       const std::vector<std::int64_t> slots = cache.view(layer).slots;
@@ -196,7 +195,7 @@ TEST(KvCache, SiblingsTakeTurnsWithTheirSlots) {
             std::vector<int>& expected = windows[i * kLayers + layer];
             cache.append(operations, layer, cache.new_windows);
             for (const std::int64_t slot : cache.newest_slots(layer, cache.new_windows)) {
-              fill(operations, cache, slot, next);
+              fill(cache, slot, next);
               expected.push_back(next++);
             }
             const std::vector<std::int64_t> slots = cache.view(layer).slots;

@@ -89,6 +89,18 @@ inline void append(Clip& clip, Clip more) {
   for (Frame& frame : more) clip.push_back(std::move(frame));
 }
 
+// What StreamSettings::noise must fill in to be the built-in noise of `seed`.
+inline void fill_with_noise(std::uint64_t seed, std::int64_t latent, std::int64_t rows, std::int64_t columns,
+                            float* values) {
+  ops::Operations& operations = *attention_model().operations;
+  const Tensor noise = operations.to_host(operations.gaussian_noise(seed, latent, 1, rows, columns));
+  for (std::int64_t i = 0; i < rows * columns; ++i) {
+    for (std::int64_t channel = 0; channel < 16; ++channel) {
+      values[channel * rows * columns + i] = noise.data<float>()[i * 16 + channel];
+    }
+  }
+}
+
 // Sends `clip`, receiving after every frame.
 inline Clip send_all(Stream& stream, const Clip& clip) {
   Clip received;

@@ -236,13 +236,7 @@ TEST(Stream, ExternalNoiseTakesThePlaceOfTheBuiltInNoise) {
   const Clip clip = wave_clip(30, kWidth, kHeight);
   const Clip expected = run(attention_model(), settings, clip);
   settings.noise = [](std::int64_t latent, std::int64_t rows, std::int64_t columns, float* values) {
-    ops::Operations& operations = *attention_model().operations;
-    const Tensor noise = operations.to_host(operations.gaussian_noise(5, latent, 1, rows, columns));
-    for (std::int64_t i = 0; i < rows * columns; ++i) {
-      for (std::int64_t channel = 0; channel < 16; ++channel) {
-        values[channel * rows * columns + i] = noise.data<float>()[i * 16 + channel];
-      }
-    }
+    fill_with_noise(5, latent, rows, columns, values);
   };
   settings.seed = 6;
   EXPECT_TRUE(run(attention_model(), settings, clip) == expected);

@@ -235,13 +235,7 @@ TEST(TiledStream, NoiseIsThatOfTheFrame) {
     EXPECT_EQ(rows, 32);
     EXPECT_EQ(columns, 48);
     latents.push_back(latent);
-    ops::Operations& operations = *attention_model().operations;
-    const Tensor noise = operations.to_host(operations.gaussian_noise(5, latent, 1, rows, columns));
-    for (std::int64_t i = 0; i < rows * columns; ++i) {
-      for (std::int64_t channel = 0; channel < 16; ++channel) {
-        values[channel * rows * columns + i] = noise.data<float>()[i * 16 + channel];
-      }
-    }
+    fill_with_noise(5, latent, rows, columns, values);
   };
   settings.seed = 6;
   EXPECT_TRUE(run(attention_model(), settings, clip) == expected);

@@ -37,6 +37,11 @@ std::vector<float> decode(ops::Operations& operations, const weights::ModelFiles
   return values;
 }
 
+bool have_same_values(ops::Operations& operations, const Tensor& x, const Tensor& y) {
+  const Tensor a = operations.to_host(x), b = operations.to_host(y);
+  return std::equal(a.data<float>(), a.data<float>() + a.elements(), b.data<float>());
+}
+
 // Slices of one row, of some that do not divide the height, and the whole frame.
 TEST(TinyDecoder, SlicesDoNotShow) {
   const weights::ModelFiles& files = stream::attention_model().networks.files;
@@ -67,10 +72,8 @@ TEST(TinyDecoder, GivesEachFrameAsSoonAsItIsThere) {
   TinyDecoderState together, apart;
   const std::vector<Tensor> expected = decoder.push(together, condition, latent);
   std::size_t count = 0;
-  decoder.push(apart, condition, latent, [&](const Tensor& frame) {
-    const Tensor a = operations.to_host(frame), b = operations.to_host(expected.at(count++));
-    EXPECT_TRUE(std::equal(a.data<float>(), a.data<float>() + a.elements(), b.data<float>()));
-  });
+  decoder.push(apart, condition, latent,
+               [&](const Tensor& frame) { EXPECT_TRUE(have_same_values(operations, frame, expected.at(count++))); });
   EXPECT_EQ(count, expected.size());
 }
 
@@ -81,10 +84,7 @@ TEST(TinyDecoder, LeavesOutWhatIsNotWanted) {
   const TinyDecoder decoder(operations, model.networks.files);
   const Tensor condition = operations.zeros({4, kHeight, kWidth, 3}, DType::u8);
   const Tensor latent = operations.zeros({1, kHeight / 8, kWidth / 8, 16}, DType::f32);
-  const auto equal = [&](const Tensor& x, const Tensor& y) {
-    const Tensor a = operations.to_host(x), b = operations.to_host(y);
-    return std::equal(a.data<float>(), a.data<float>() + a.elements(), b.data<float>());
-  };
+  const auto equal = [&](const Tensor& x, const Tensor& y) { return have_same_values(operations, x, y); };
   for (const DecodedFrames wanted : {DecodedFrames{3, 4}, {0, 1}, {1, 3}, {0, 0}, {2, 4}}) {
     TinyDecoderState whole, part;
     const std::vector<Tensor> expected = decoder.push(whole, condition, latent);

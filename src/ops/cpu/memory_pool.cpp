@@ -1,5 +1,7 @@
 #include "ops/cpu/memory_pool.h"
 
+#include "core/physical_memory.h"
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,11 +27,6 @@ constexpr std::size_t kLeastReserved = std::size_t{64} << 20;
 constexpr std::size_t kTrimInterval = 8192;
 
 std::size_t round_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-std::size_t physical_memory() {
-  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-  return pages > 0 && page > 0 ? static_cast<std::size_t>(pages) * static_cast<std::size_t>(page) : kLeastReserved;
-}
 
 [[noreturn]] void fail_allocation(std::size_t bytes, std::size_t in_use) {
   fail(ErrorCode::out_of_memory,
@@ -71,7 +68,7 @@ MemoryPool::MemoryPool(std::byte* base, std::size_t reserved) : base_(base), res
 
 std::shared_ptr<MemoryPool> MemoryPool::create() {
   // Addresses without access cost nothing; a limit on addresses may still allow only a part of them.
-  for (std::size_t bytes = round_up(physical_memory(), kGrowth); bytes >= kLeastReserved;
+  for (std::size_t bytes = round_up(physical_memory().value_or(kLeastReserved), kGrowth); bytes >= kLeastReserved;
        bytes = round_up(bytes / 2, kGrowth)) {
     void* base = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base != MAP_FAILED) return std::shared_ptr<MemoryPool>(new MemoryPool(static_cast<std::byte*>(base), bytes));

@@ -1,10 +1,9 @@
 // Reference: memory and element-wise operations.
 #include "core/convert.h"
+#include "core/physical_memory.h"
 #include "core/threads.h"
 #include "ops/cpu/reference_math.h"
 #include "ops/cpu/reference_operations.h"
-
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -49,7 +48,7 @@ std::shared_ptr<Copies> ReferenceOperations::start_copies(std::span<const CopyPa
 void ReferenceOperations::finish_copies(const Copies&) {}
 
 std::size_t ReferenceOperations::available_memory() const {
-  const auto all = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t all = physical_memory().value_or(kUnboundedMemory);
   return settings_.memory_limit > 0 ? std::min(settings_.memory_limit, all) : all;
 }
 
