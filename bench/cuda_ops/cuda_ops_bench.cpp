@@ -1,8 +1,8 @@
 // Operations of the CUDA back end at the sizes of the published model's steady chunk at 768x1408, each beside what the
 // machine can do: linears beside cuBLASLt alone, passes over memory beside a copy of as many bytes.
 //   cuda_ops_bench
-#include "core/noise.h"
 #include "ops/backend.h"
+#include "random_tensors.h"
 
 #include <cublasLt.h>
 #include <cuda_runtime.h>
@@ -16,20 +16,12 @@
 namespace flashvsr {
 namespace {
 
+using bench::random_tensor;
+
 constexpr std::int64_t kTokens = 8448, kDim = 1536, kHidden = 8960, kHeads = 12;
 constexpr std::int64_t kRows = 48, kColumns = 88;
 constexpr int kBuffers = 4;  // more than L2 holds, so that inputs come from memory
 constexpr int kCalls = 24, kRuns = 9;
-
-Tensor random_tensor(const Shape& shape, std::uint64_t seed, float scale = 1.0f) {
-  Tensor result = allocate_host(shape, DType::f32);
-  auto* values = result.mutable_data<float>();
-  for (std::int64_t i = 0; i < result.elements(); i += 4) {
-    const noise::Quad quad = noise::gaussian(seed, static_cast<std::uint32_t>(i / 4), 0, 0, 0);
-    for (std::int64_t j = i; j < std::min(i + 4, result.elements()); ++j) values[j] = quad.values[j - i] * scale;
-  }
-  return result;
-}
 
 // Median of several runs of many calls in a row, in milliseconds a call.
 double milliseconds(const std::function<void(int)>& call, const std::function<void()>& wait) {
@@ -114,9 +106,7 @@ void run() {
     return result;
   };
   constexpr auto kBf16 = DType::bf16;
-  const auto parameter = [](const Shape& shape, std::uint64_t seed) {
-    return Parameter("random", random_tensor(shape, seed, 1.0f / std::sqrt(static_cast<float>(shape[-1]))));
-  };
+  const auto& parameter = bench::random_weight;
 
   const std::vector<Tensor> x = buffers({kTokens, kDim}, kBf16, 1), hidden = buffers({kTokens, kHidden}, kBf16, 11);
   fmt::print("{:34} {:>9} {:>10} {:>14} {:>8}\n", "linear, 8448 tokens", "ms", "TFLOP/s", "cuBLASLt ms", "of it");
