@@ -1,5 +1,5 @@
 // The lab of the Hopper convolution: check against the plain kernel and timing at the sizes of the published model.
-//   convolution_lab [check]
+//   convolution_lab [check | MILLISECONDS for each under steady load]
 #include "ops/cuda/kernels/convolution_hopper.h"
 #include "ops/cuda/kernels/convolution_narrow_hopper.h"
 #include "ops/cuda/kernels/convolution_plain.h"
@@ -100,21 +100,27 @@ struct Case {
   bool bias, residual;
   Activation activation;
   bool f32 = false;
-  int repeat = 0;
+  int phases = 1;  // 4: those of an upsampled frame, padding of the first
 };
 
-void run(const Case& k, bool time) {
+void run(const Case& k, bool time, double sustained_ms = 0) {
   ConvolutionArguments c;
   c.first_channels = k.first, c.second_channels = k.second;
   c.frames = k.frames, c.height = k.height, c.width = k.width;
   c.kt = k.kt, c.kh = k.kh, c.kw = k.kw, c.time_stride = k.time_stride;
   c.pad_top = c.pad_left = k.pad;
   c.out_frames = (k.frames - k.kt) / k.time_stride + 1;
-  c.out_height = k.height + 2 * k.pad - k.kh + 1, c.out_width = k.width + 2 * k.pad - k.kw + 1;
+  c.out_height = k.phases > 1 ? k.height : k.height + 2 * k.pad - k.kh + 1;
+  c.out_width = k.phases > 1 ? k.width : k.width + 2 * k.pad - k.kw + 1;
   c.out_channels = k.out;
   c.out_type = k.f32 ? flashvsr::DType::f32 : flashvsr::DType::bf16;
   c.out_column_stride = k.out, c.out_row_stride = std::int64_t{k.out} * c.out_width;
   c.out_frame_stride = c.out_row_stride * c.out_height;
+  if (k.phases > 1) {
+    c.phases = k.phases;
+    c.phase_column_stride = k.out, c.phase_row_stride = 2 * c.out_row_stride;
+    c.out_column_stride *= 2, c.out_row_stride *= 4, c.out_frame_stride *= 4;
+  }
   c.activation = k.activation;
   const long long pixels = 1ll * k.frames * k.height * k.width, results = c.out_frame_stride * c.out_frames;
 
@@ -140,9 +146,10 @@ void run(const Case& k, bool time) {
     check(cudaMemcpy(const_cast<float*>(c.bias), bias.data(), 4 * bias.size(), cudaMemcpyHostToDevice), "copy");
   }
   const HopperWeightLayout layout = hopper_weight_layout(c);
-  WeightShape shape{k.out, k.first, k.second, k.kt, k.kh * k.kw, layout.rows, 64, 64};
-  auto* packed = static_cast<__nv_bfloat16*>(allocate(2 * layout.rows * layout.columns()));
-  pack<<<4096, 256>>>(packed, shape, layout.rows * layout.columns());
+  const int rows = k.phases * layout.rows;  // phases want output channels without padding
+  WeightShape shape{k.phases * k.out, k.first, k.second, k.kt, k.kh * k.kw, rows, 64, 64};
+  auto* packed = static_cast<__nv_bfloat16*>(allocate(2 * rows * layout.columns()));
+  pack<<<4096, 256>>>(packed, shape, rows * layout.columns());
   const long long bytes = results * (k.f32 ? 4 : 2);
   void* out = allocate(bytes);
   check(cudaMemset(out, 0xff, static_cast<std::size_t>(bytes)), "cudaMemset");
@@ -167,11 +174,18 @@ void run(const Case& k, bool time) {
         1ll * k.kt * k.kh * k.kw *
         (rounded(k.first, kPlainConvolutionGranule) + rounded(k.second, kPlainConvolutionGranule));
     shape.chunk = 0, shape.granule = kPlainConvolutionGranule;
-    auto* plain = static_cast<__nv_bfloat16*>(allocate(2 * k.out * columns));
-    pack<<<4096, 256>>>(plain, shape, k.out * columns);
+    auto* plain = static_cast<__nv_bfloat16*>(allocate(2 * k.phases * k.out * columns));
+    pack<<<4096, 256>>>(plain, shape, k.phases * k.out * columns);
     void* expected = allocate(bytes);
-    c.out = expected;
-    check(launch_convolution_plain(c, plain, nullptr), "plain");
+    for (int phase = 0; phase < k.phases; ++phase) {
+      ConvolutionArguments one = c;
+      one.phases = 1;
+      one.pad_top -= phase / 2, one.pad_left -= phase % 2;
+      one.out =
+          static_cast<__nv_bfloat16*>(expected) + phase / 2 * c.phase_row_stride + phase % 2 * c.phase_column_stride;
+      if (k.phases == 1) one.out = expected;
+      check(launch_convolution_plain(one, plain + phase * k.out * columns, nullptr), "plain");
+    }
     check(cudaDeviceSynchronize(), "plain");
     std::vector<unsigned char> a(static_cast<std::size_t>(bytes)), b(a.size());
     check(cudaMemcpy(a.data(), out, a.size(), cudaMemcpyDeviceToHost), "copy");
@@ -202,15 +216,31 @@ void run(const Case& k, bool time) {
     }
     std::sort(times.begin(), times.end());
     const double flops = 2.0 * static_cast<double>(results) * (k.first + k.second) * k.kt * k.kh * k.kw;
-    std::printf(" min %.3f median %.3f max %.3f ms %6.0f TFLOP/s\n", times.front(), times[10], times.back(),
+    std::printf(" min %.3f median %.3f max %.3f ms %6.0f TFLOP/s", times.front(), times[10], times.back(),
                 flops / times[10] * 1e-9);
+    if (sustained_ms > 0) {
+      // Under a steady load the card lowers its clock to stay within its power.
+      const int count = static_cast<int>(sustained_ms / times[10]) + 1;
+      for (int i = 0; i < 2 * count; ++i) {
+        if (i == count) cudaEventRecord(start);
+        launch();
+      }
+      cudaEventRecord(stop);
+      check(cudaEventSynchronize(stop), "time");
+      float ms = 0;
+      cudaEventElapsedTime(&ms, start, stop);
+      std::printf(", sustained %.3f ms %6.0f TFLOP/s", ms / count, flops * count / ms * 1e-9);
+    }
+    std::printf("\n");
   }
   for (void* pointer : owned) cudaFree(pointer);
 }
 
 }  // namespace
 
-int main(int argc, char**) {
+int main(int argc, char** argv) {
+  const bool only_check = argc > 1 && std::string(argv[1]) == "check";
+  const double sustained_ms = argc > 1 ? std::atof(argv[1]) : 0;
   constexpr auto kRelu = Activation::relu;
   constexpr auto kNone = Activation::none;
   for (const Case& k : {
@@ -219,6 +249,9 @@ int main(int argc, char**) {
            Case{"3x3 odd size, 40 channels", 2, 19, 37, 40, 0, 136, 1, 3, 3, 1, 1, true, true, kRelu},
            Case{"two sources", 1, 33, 50, 64, 72, 96, 1, 3, 3, 1, 1, true, false, kRelu},
            Case{"2x2", 1, 20, 44, 128, 0, 256, 1, 2, 2, 1, 1, true, false, kNone},
+           Case{"2x2, four phases", 2, 35, 44, 128, 0, 128, 1, 2, 2, 1, 1, true, false, kRelu, false, 4},
+           Case{"2x2, four phases, 256", 1, 16, 17, 192, 0, 256, 1, 2, 2, 1, 1, false, false, kNone, false, 4},
+           Case{"1x1, GELU", 1, 96, 88, 1536, 0, 512, 1, 1, 1, 1, 0, true, false, Activation::gelu_tanh},
            Case{"3 channels of f32", 1, 40, 24, 128, 0, 3, 1, 3, 3, 1, 1, true, false, kNone, true},
            Case{"3 channels in bf16, 2 frames", 2, 31, 57, 200, 0, 3, 1, 3, 3, 1, 1, true, false, kRelu},
            Case{"7 channels, 2x2", 1, 15, 16, 64, 0, 7, 1, 2, 2, 1, 0, false, false, kNone},
@@ -229,7 +262,7 @@ int main(int argc, char**) {
        }) {
     run(k, false);
   }
-  if (argc > 1) return 0;
+  if (only_check) return 0;
   for (const Case& k : {
            Case{"128 to 128 at 768x1408", 1, 768, 1408, 128, 0, 128, 1, 3, 3, 1, 1, true, false, kRelu},
            Case{"128 to 128 at 768x1408, residual", 1, 768, 1408, 128, 0, 128, 1, 3, 3, 1, 1, true, true, kRelu},
@@ -237,6 +270,15 @@ int main(int argc, char**) {
            Case{"2 x 128 to 128 at 384x704", 1, 384, 704, 128, 128, 128, 1, 3, 3, 1, 1, true, false, kRelu},
            Case{"128 to 128 at 384x704", 1, 384, 704, 128, 0, 128, 1, 3, 3, 1, 1, true, false, kRelu},
            Case{"128 to 128, 2x2 at 384x704", 1, 384, 704, 128, 0, 128, 1, 2, 2, 1, 0, true, false, kRelu},
+           Case{"128 to 128, growing to 768x1408", 1, 384, 704, 128, 0, 128, 1, 2, 2, 1, 1, true, false, kRelu, false,
+                4},
+           Case{"256 to 128, growing to 384x704", 1, 192, 352, 256, 0, 128, 1, 2, 2, 1, 1, true, false, kNone, false,
+                4},
+           Case{"512 to 256, growing to 192x352", 1, 96, 176, 512, 0, 256, 1, 2, 2, 1, 1, true, false, kNone, false, 4},
+           Case{"1x1, 1536 to 1536, 8448 pixels", 1, 96, 88, 1536, 0, 1536, 1, 1, 1, 1, 0, true, true, kNone},
+           Case{"1x1, 1536 to 4608", 1, 96, 88, 1536, 0, 4608, 1, 1, 1, 1, 0, true, false, kNone},
+           Case{"1x1, 1536 to 8960, GELU", 1, 96, 88, 1536, 0, 8960, 1, 1, 1, 1, 0, true, false, Activation::gelu_tanh},
+           Case{"1x1, 8960 to 1536", 1, 96, 88, 8960, 0, 1536, 1, 1, 1, 1, 0, true, true, kNone},
            Case{"2 x 256 to 256 at 192x352", 1, 192, 352, 256, 256, 256, 1, 3, 3, 1, 1, true, false, kRelu},
            Case{"256 to 256 at 192x352", 1, 192, 352, 256, 0, 256, 1, 3, 3, 1, 1, true, true, kRelu},
            Case{"2 x 512 to 512 at 96x176", 1, 96, 176, 512, 512, 512, 1, 3, 3, 1, 1, true, false, kRelu},
@@ -244,7 +286,7 @@ int main(int argc, char**) {
            Case{"projector 768 to 2048, 8 frames", 10, 50, 90, 768, 0, 2048, 4, 3, 3, 2, 0, true, false, kNone},
            Case{"projector 2048 to 3072, 4 frames", 6, 50, 90, 2048, 0, 3072, 4, 3, 3, 2, 0, true, false, kNone},
        }) {
-    run(k, true);
+    run(k, true, sustained_ms);
   }
   return 0;
 }

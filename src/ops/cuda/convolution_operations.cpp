@@ -93,7 +93,8 @@ const void* CudaOperations::packed_weights(const ConvolutionWeights& weights, in
 
 bool CudaOperations::convolve_fast(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights) {
   if (convolution_path_ == ConvolutionPath::hopper && convolve_hopper(arguments, weights)) return true;
-  if (convolution_path_ != ConvolutionPath::plain && cuda::convolution_portable_supports(arguments)) {
+  if (convolution_path_ != ConvolutionPath::plain && arguments.phases == 1 &&
+      cuda::convolution_portable_supports(arguments)) {
     const void* packed = packed_weights(weights, cuda::kPortableConvolutionGranule);
     check(cuda::launch_convolution_portable(arguments, packed, stream()), "convolution");
     return true;
@@ -103,6 +104,22 @@ bool CudaOperations::convolve_fast(const cuda::ConvolutionArguments& arguments, 
 
 void CudaOperations::convolve(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights) {
   if (convolve_fast(arguments, weights)) return;
+  if (arguments.phases > 1) {
+    for (int phase = 0; phase < arguments.phases; ++phase) {
+      const std::int64_t row = phase / 2, column = phase % 2;
+      cuda::ConvolutionArguments one = arguments;
+      one.phases = 1;
+      one.pad_top -= static_cast<int>(row);
+      one.pad_left -= static_cast<int>(column);
+      one.out = static_cast<std::byte*>(arguments.out) +
+                (row * arguments.phase_row_stride + column * arguments.phase_column_stride) *
+                    static_cast<std::int64_t>(size_of(arguments.out_type));
+      ConvolutionWeights part = weights;
+      part.part += phase;
+      convolve(one, part);
+    }
+    return;
+  }
   const void* packed = packed_weights(weights, cuda::kPlainConvolutionGranule);
   check(cuda::launch_convolution_plain(arguments, packed, stream()), "convolution");
 }

@@ -140,7 +140,7 @@ const void* CudaOperations::narrow_weights(const Parameter& weight) {
 
 bool CudaOperations::convolve_hopper(const cuda::ConvolutionArguments& arguments, const ConvolutionWeights& weights) {
   if (device_.architecture() != 90) return false;
-  if (weights.upsampled_frames == 0 && cuda::convolution_narrow_hopper_supports(arguments)) {
+  if (arguments.phases == 1 && weights.upsampled_frames == 0 && cuda::convolution_narrow_hopper_supports(arguments)) {
     const auto* packed = static_cast<const __nv_bfloat16*>(narrow_weights(weights.weight));
     check(cuda::launch_convolution_narrow_hopper(arguments, packed, device_.multiprocessors(), stream()),
           "convolution");

@@ -30,17 +30,13 @@ Tensor CudaOperations::upsample_merged(const Tensor& x, const Parameter& grow, c
                                        .bias = conv.bias ? on_device(conv.bias, DType::f32).data<float>() : nullptr,
                                        .activation = static_cast<cuda::Activation>(activation)};
   const Tensor result = allocate({images, 2 * height, 2 * width, out}, settings_.compute);
-  for (std::int64_t phase = 0; phase < kUpsamplingPhases; ++phase) {
-    const std::int64_t row = phase / 2, column = phase % 2;
-    arguments.pad_top = static_cast<int>(1 - row);
-    arguments.pad_left = static_cast<int>(1 - column);
-    const std::int64_t offset = (row * 2 * width + column) * out;
-    arguments.out =
-        static_cast<std::byte*>(result.mutable_raw()) + offset * static_cast<std::int64_t>(size_of(settings_.compute));
-    convolve(
-        arguments,
-        {.weight = conv.weight, .grow = grow, .upsampled_frames = frames, .part = frame * kUpsamplingPhases + phase});
-  }
+  arguments.pad_top = arguments.pad_left = 1;
+  arguments.phases = static_cast<int>(kUpsamplingPhases);
+  arguments.phase_row_stride = 2 * width * out;
+  arguments.phase_column_stride = out;
+  arguments.out = result.mutable_raw();
+  convolve(arguments,
+           {.weight = conv.weight, .grow = grow, .upsampled_frames = frames, .part = frame * kUpsamplingPhases});
   return result;
 }
 

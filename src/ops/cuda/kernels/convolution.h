@@ -34,12 +34,17 @@ struct ConvolutionArguments {
   ConvolutionPadding padding = ConvolutionPadding::zeros;
 
   // The result's element (f, y, x, o) lies at out + f * frame stride + y * row stride + x * column stride + o, in
-  // elements; those of the residual alike. Phases of an upsampled frame are written with strides of two rows and
-  // columns.
+  // elements; those of the residual alike.
   void* out = nullptr;
   DType out_type = DType::bf16;
   int out_frames = 0, out_height = 0, out_width = 0, out_channels = 0;
   std::int64_t out_frame_stride = 0, out_row_stride = 0, out_column_stride = 0;
+
+  // 1, or 4: as many convolutions of the same source, the weights of one behind those of the other. Phase i, row i / 2
+  // and column i % 2 of each 2 x 2 results, has pad_top - i / 2 and pad_left - i % 2, and writes i / 2 row strides and
+  // i % 2 column strides of a phase behind `out`.
+  int phases = 1;
+  std::int64_t phase_row_stride = 0, phase_column_stride = 0;
 
   const float* bias = nullptr;     // [out_channels], or none
   const void* residual = nullptr;  // or none

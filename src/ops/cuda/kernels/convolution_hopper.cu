@@ -21,30 +21,50 @@ using namespace ptx;
 constexpr int kTileWidth = 8, kTileHeight = 16;  // of a half
 constexpr int kMaxKernel = 3;
 constexpr int kRowBytes = 128;  // a pixel's 64 channels
-constexpr int kPatchBytes =
-    ((kTileWidth + kMaxKernel - 1) * (kTileHeight + kMaxKernel - 1) * kRowBytes + 1023) / 1024 * 1024;
-constexpr int kPatchStages = 2;
 // Few output channels: a step is so short that the steps of a patch are issued together, and their weights stay.
 constexpr int kNarrow = 16, kWide = 128;
-template <int N>
-constexpr int kWeightStages = N == kNarrow ? 3 * kMaxKernel* kMaxKernel : 8;
 constexpr int kConsumers = 2, kThreads = 128 * (1 + kConsumers);
 constexpr int kConsumerWarps = 4 * kConsumers;
-// How many steps the first warpgroup runs ahead of the second, at most: those of one patch.
-constexpr int kMostLead = 4;
+// How many steps the first warpgroup runs ahead of the second, at most: those of one patch. The more, the fewer stages
+// are left to be filled ahead of it.
+constexpr int kMostLead = 2;
 constexpr int kLeadBarrier = 1;
 
-template <int N>
-constexpr int kWeightStageBytes = N* kRowBytes;
-template <int N>
-constexpr int kSharedBytes = kPatchStages* kConsumers* kPatchBytes + kWeightStages<N>* kWeightStageBytes<N> + 1024;
+// What of N output channels by kernels of up to Side x Side fits into shared memory. The fewer taps use a patch, the
+// sooner the next one is needed: with two patches, a warpgroup that leads by one has to wait for memory.
+template <int N, int Side>
+struct Stages {
+  static constexpr int kPatchBytes =
+      ((kTileWidth + Side - 1) * (kTileHeight + Side - 1) * kRowBytes + 1023) / 1024 * 1024;
+  static constexpr int kWeightBytes = N * kRowBytes;
+  static constexpr int kPatches = Side == 3 ? 2 : Side == 2 ? 3 : 4;
+  static constexpr int kWeights = N == kNarrow ? 3 * Side * Side : Side == 3 ? 8 : 6;
+  static constexpr int kSharedBytes = kPatches * kConsumers * kPatchBytes + kWeights * kWeightBytes + 1024;
+};
 
 struct Parameters {
   CUtensorMap first, second, weights;
   ConvolutionArguments c;
   int first_chunks, chunks;  // of 64 channels: of the first source, of both
+  int rows;                  // of the weights of a phase
   int tiles_x, tiles_y, halves, pairs, column_tiles, tiles;
+  int lead;  // steps that the first warpgroup runs ahead of the second
 };
+
+// Phases of a pair of halves follow each other: they read the same pixels and write into the same rows.
+struct Tile {
+  int pair, phase, n0;
+};
+
+template <int N>
+__device__ Tile tile_of(const Parameters& p, int index) {
+  Tile tile;
+  tile.phase = index % p.c.phases;
+  index /= p.c.phases;
+  tile.pair = index % p.pairs;
+  tile.n0 = index / p.pairs * N;
+  return tile;
+}
 
 struct Half {
   int frame, y, x;
@@ -72,24 +92,26 @@ struct Ring {
   }
 };
 
-template <int N>
+template <typename S>
 struct Barriers {
-  std::uint64_t patch_full[kPatchStages], patch_empty[kPatchStages];
-  std::uint64_t weight_full[kWeightStages<N>], weight_empty[kWeightStages<N>];
+  std::uint64_t patch_full[S::kPatches], patch_empty[S::kPatches];
+  std::uint64_t weight_full[S::kWeights], weight_empty[S::kWeights];
 };
 
-template <int N>
-__device__ void produce(const Parameters& p, Barriers<N>& barriers, unsigned char* patches, unsigned char* weights) {
+template <int N, typename S>
+__device__ void produce(const Parameters& p, Barriers<S>& barriers, unsigned char* patches, unsigned char* weights) {
   const int patch_width = kTileWidth + p.c.kw - 1, patch_height = kTileHeight + p.c.kh - 1;
   const std::uint32_t patch_bytes = static_cast<std::uint32_t>(kConsumers * patch_width * patch_height * kRowBytes);
   const int taps = p.c.kh * p.c.kw;
-  Ring<kPatchStages> patch;
-  Ring<kWeightStages<N>> weight;
+  Ring<S::kPatches> patch;
+  Ring<S::kWeights> weight;
   tma_prefetch_map(&p.first);
   tma_prefetch_map(&p.weights);
-  for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles; tile += static_cast<int>(gridDim.x)) {
-    const int pair = tile % p.pairs, n0 = tile / p.pairs * N;
-    const Half halves[2] = {half_of(p, 2 * pair), half_of(p, 2 * pair + 1)};
+  for (int index = static_cast<int>(blockIdx.x); index < p.tiles; index += static_cast<int>(gridDim.x)) {
+    const Tile tile = tile_of<N>(p, index);
+    const Half halves[2] = {half_of(p, 2 * tile.pair), half_of(p, 2 * tile.pair + 1)};
+    const int pad_left = p.c.pad_left - tile.phase % 2, pad_top = p.c.pad_top - tile.phase / 2;
+    const int row = tile.phase * p.rows + tile.n0;
     int k_block = 0;
     for (int t = 0; t < p.c.kt; ++t) {
       for (int chunk = 0; chunk < p.chunks; ++chunk) {
@@ -100,16 +122,15 @@ __device__ void produce(const Parameters& p, Barriers<N>& barriers, unsigned cha
         mbarrier_expect(&barriers.patch_full[patch.stage], patch_bytes);
 #pragma unroll
         for (int h = 0; h < kConsumers; ++h) {
-          tma_load_4d(patches + (patch.stage * kConsumers + h) * kPatchBytes, map, &barriers.patch_full[patch.stage],
-                      channel, halves[h].x - p.c.pad_left, halves[h].y - p.c.pad_top,
-                      halves[h].frame * p.c.time_stride + t);
+          tma_load_4d(patches + (patch.stage * kConsumers + h) * S::kPatchBytes, map, &barriers.patch_full[patch.stage],
+                      channel, halves[h].x - pad_left, halves[h].y - pad_top, halves[h].frame * p.c.time_stride + t);
         }
         patch.advance();
         for (int tap = 0; tap < taps; ++tap) {
           mbarrier_wait(&barriers.weight_empty[weight.stage], weight.phase ^ 1);
-          mbarrier_expect(&barriers.weight_full[weight.stage], kWeightStageBytes<N>);
-          tma_load_3d(weights + weight.stage * kWeightStageBytes<N>, &p.weights, &barriers.weight_full[weight.stage], 0,
-                      n0, k_block++);
+          mbarrier_expect(&barriers.weight_full[weight.stage], S::kWeightBytes);
+          tma_load_3d(weights + weight.stage * S::kWeightBytes, &p.weights, &barriers.weight_full[weight.stage], 0, row,
+                      k_block++);
           weight.advance();
         }
       }
@@ -163,13 +184,22 @@ __device__ __forceinline__ void activate_all(float (&d)[Size], Activation kind) 
   }
 }
 
+// Where results of a half go: `phase` elements further than those of phase 0.
+struct Place {
+  Half half;
+  std::int64_t phase;
+  int n0;
+};
+
 // bf16 results, channels in multiples of 8: 64 contiguous bytes a pixel and store. d is 8 x 8 pixels by 128 channels.
-__device__ __forceinline__ void store_wide(const ConvolutionArguments& c, float (&d)[64], const Half& half, int y0,
-                                           int n0) {
+__device__ __forceinline__ void store_wide(const ConvolutionArguments& c, float (&d)[64], const Place& place, int y0) {
+  const Half& half = place.half;
+  const int n0 = place.n0;
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32, quad = lane % 4;
   const int x = half.x + lane / 4, y = y0 + 2 * warp, columns = c.out_channels - n0;
   const bool inside = half.valid && x < c.out_width;
-  const std::int64_t pixel = half.frame * c.out_frame_stride + y * c.out_row_stride + x * c.out_column_stride + n0;
+  const std::int64_t pixel =
+      half.frame * c.out_frame_stride + y * c.out_row_stride + x * c.out_column_stride + place.phase + n0;
   if (c.bias != nullptr) {
     const float2* bias = reinterpret_cast<const float2*>(c.bias + n0) + quad;
 #pragma unroll
@@ -227,16 +257,18 @@ __device__ __forceinline__ void store_wide(const ConvolutionArguments& c, float 
 
 // Any result, one element at a time.
 template <int Size>
-__device__ __forceinline__ void store_single(const ConvolutionArguments& c, float (&d)[Size], const Half& half, int y0,
-                                             int n0) {
+__device__ __forceinline__ void store_single(const ConvolutionArguments& c, float (&d)[Size], const Place& place,
+                                             int y0) {
+  const Half& half = place.half;
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   const int x = half.x + lane / 4;
   const auto visit = [&](const auto& function) {
 #pragma unroll
     for (int i = 0; i < Size; ++i) {
-      const int y = y0 + 2 * warp + i / 2 % 2, column = n0 + 8 * (i / 4) + 2 * (lane % 4) + i % 2;
+      const int y = y0 + 2 * warp + i / 2 % 2, column = place.n0 + 8 * (i / 4) + 2 * (lane % 4) + i % 2;
       if (!half.valid || x >= c.out_width || y >= c.out_height || column >= c.out_channels) continue;
-      function(d[i], column, half.frame * c.out_frame_stride + y * c.out_row_stride + x * c.out_column_stride + column);
+      function(d[i], column,
+               half.frame * c.out_frame_stride + y * c.out_row_stride + x * c.out_column_stride + place.phase + column);
     }
   };
   if (c.bias != nullptr) visit([&](float& value, int column, std::int64_t) { value += c.bias[column]; });
@@ -255,22 +287,22 @@ __device__ __forceinline__ void store_single(const ConvolutionArguments& c, floa
   });
 }
 
-template <int N, bool Wide>
-__device__ void consume(const Parameters& p, Barriers<N>& barriers, unsigned char* patches, unsigned char* weights) {
+template <int N, typename S, bool Wide>
+__device__ void consume(const Parameters& p, Barriers<S>& barriers, unsigned char* patches, unsigned char* weights) {
   const int group = static_cast<int>(threadIdx.x) / 128 - 1, lane = static_cast<int>(threadIdx.x) % 32;
   const int pitch = kTileWidth + p.c.kw - 1, taps = p.c.kh * p.c.kw, steps = p.c.kt * p.chunks * taps;
   const std::uint32_t pitch_bytes = static_cast<std::uint32_t>(pitch * kRowBytes);
-  Ring<kPatchStages> patch;
-  Ring<kWeightStages<N>> weight;
-  const int lead = min(kMostLead, taps);
+  Ring<S::kPatches> patch;
+  Ring<S::kWeights> weight;
+  const int lead = p.lead;
   const bool leads = steps > lead;
   if (leads && group == 1) named_barrier_sync(kLeadBarrier, 128 * kConsumers);
   bool first_tile = true;
-  for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles; tile += static_cast<int>(gridDim.x)) {
-    const int pair = tile % p.pairs, n0 = tile / p.pairs * N;
+  for (int index = static_cast<int>(blockIdx.x); index < p.tiles; index += static_cast<int>(gridDim.x)) {
+    const Tile tile = tile_of<N>(p, index);
     float upper[N / 2], lower[N / 2];  // rows 0..7 and 8..15 of the half
     // The steps committed last: what they read is free when those after them are under way.
-    Ring<kWeightStages<N>> used_weight = weight;
+    Ring<S::kWeights> used_weight = weight;
     int used_steps = 0, used_patch = -1, step = 0;
     const auto release = [&](int steps_done, int patch_done) {
       if (lane == 0) {
@@ -282,7 +314,7 @@ __device__ void consume(const Parameters& p, Barriers<N>& barriers, unsigned cha
     };
     for (int chunk = 0; chunk < p.c.kt * p.chunks; ++chunk) {
       mbarrier_wait(&barriers.patch_full[patch.stage], patch.phase);
-      const unsigned char* patch_start = patches + (patch.stage * kConsumers + group) * kPatchBytes;
+      const unsigned char* patch_start = patches + (patch.stage * kConsumers + group) * S::kPatchBytes;
       const std::uint64_t a_chunk = wgmma_descriptor(patch_start, 16, pitch_bytes);
       int dx = 0, row = 0;
       for (int tap = 0; tap < taps; ++tap) {
@@ -290,7 +322,7 @@ __device__ void consume(const Parameters& p, Barriers<N>& barriers, unsigned cha
         // In units of 16 bytes.
         const std::uint64_t a = a_chunk + static_cast<std::uint64_t>((row + dx) * (kRowBytes / 16));
         const std::uint64_t a_lower = a + static_cast<std::uint64_t>(8 * pitch * (kRowBytes / 16));
-        const std::uint64_t b = wgmma_descriptor(weights + weight.stage * kWeightStageBytes<N>, 16, 8 * kRowBytes);
+        const std::uint64_t b = wgmma_descriptor(weights + weight.stage * S::kWeightBytes, 16, 8 * kRowBytes);
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
@@ -328,29 +360,31 @@ __device__ void consume(const Parameters& p, Barriers<N>& barriers, unsigned cha
     wgmma_results(lower);
     release(used_steps, used_patch);
     first_tile = false;
-    const Half half = half_of(p, 2 * pair + group);
+    const Half half = half_of(p, 2 * tile.pair + group);
+    const Place place{half, tile.phase % 2 * p.c.phase_column_stride + tile.phase / 2 * p.c.phase_row_stride, tile.n0};
     if constexpr (Wide) {
-      store_wide(p.c, upper, half, half.y, n0);
-      store_wide(p.c, lower, half, half.y + 8, n0);
+      store_wide(p.c, upper, place, half.y);
+      store_wide(p.c, lower, place, half.y + 8);
     } else {
-      store_single(p.c, upper, half, half.y, n0);
-      store_single(p.c, lower, half, half.y + 8, n0);
+      store_single(p.c, upper, place, half.y);
+      store_single(p.c, lower, place, half.y + 8);
     }
   }
 }
 
-template <int N, bool Wide>
+template <int N, int Side, bool Wide>
 __global__ void __launch_bounds__(kThreads, 1) convolution_kernel(const __grid_constant__ Parameters p) {
+  using S = Stages<N, Side>;
   extern __shared__ unsigned char unaligned[];
-  __shared__ Barriers<N> barriers;
+  __shared__ Barriers<S> barriers;
   unsigned char* const patches = unaligned + ((1024 - (shared_address(unaligned) & 1023)) & 1023);
-  unsigned char* const weights = patches + kPatchStages * kConsumers * kPatchBytes;
+  unsigned char* const weights = patches + S::kPatches * kConsumers * S::kPatchBytes;
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kPatchStages; ++i) {
+    for (int i = 0; i < S::kPatches; ++i) {
       mbarrier_init(&barriers.patch_full[i], 1);
       mbarrier_init(&barriers.patch_empty[i], kConsumerWarps);
     }
-    for (int i = 0; i < kWeightStages<N>; ++i) {
+    for (int i = 0; i < S::kWeights; ++i) {
       mbarrier_init(&barriers.weight_full[i], 1);
       mbarrier_init(&barriers.weight_empty[i], kConsumerWarps);
     }
@@ -359,23 +393,33 @@ __global__ void __launch_bounds__(kThreads, 1) convolution_kernel(const __grid_c
   __syncthreads();
   if (threadIdx.x < 128) {
     set_max_registers_down<40>();
-    if (threadIdx.x == 0) produce<N>(p, barriers, patches, weights);
+    if (threadIdx.x == 0) produce<N, S>(p, barriers, patches, weights);
   } else {
     set_max_registers_up<232>();
-    consume<N, Wide>(p, barriers, patches, weights);
+    consume<N, S, Wide>(p, barriers, patches, weights);
   }
 }
 
 int tile_columns(const ConvolutionArguments& c) { return c.out_channels <= kNarrow ? kNarrow : kWide; }
 
-template <int N, bool Wide>
+template <int N, int Side, bool Wide>
 cudaError_t launch(const Parameters& p, int multiprocessors, cudaStream_t stream) {
-  static const cudaError_t prepared =
-      cudaFuncSetAttribute(convolution_kernel<N, Wide>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes<N>);
+  constexpr int kSharedBytes = Stages<N, Side>::kSharedBytes;
+  static const cudaError_t prepared = cudaFuncSetAttribute(convolution_kernel<N, Side, Wide>,
+                                                           cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (prepared != cudaSuccess) return prepared;
   const unsigned grid = static_cast<unsigned>(std::min(p.tiles, multiprocessors));
-  convolution_kernel<N, Wide><<<grid, kThreads, kSharedBytes<N>, stream>>>(p);
+  convolution_kernel<N, Side, Wide><<<grid, kThreads, kSharedBytes, stream>>>(p);
   return cudaGetLastError();
+}
+
+template <int N, bool Wide>
+cudaError_t launch_any(const Parameters& p, int multiprocessors, cudaStream_t stream) {
+  switch (std::max(p.c.kh, p.c.kw)) {
+    case 1: return launch<N, 1, Wide>(p, multiprocessors, stream);
+    case 2: return launch<N, 2, Wide>(p, multiprocessors, stream);
+    default: return launch<N, 3, Wide>(p, multiprocessors, stream);
+  }
 }
 
 }  // namespace
@@ -410,14 +454,16 @@ cudaError_t launch_convolution_hopper(const ConvolutionArguments& c, const __nv_
   p.halves = p.tiles_x * p.tiles_y * c.out_frames;
   p.pairs = (p.halves + 1) / 2;
   p.column_tiles = layout.rows / n;
-  p.tiles = p.pairs * p.column_tiles;
+  p.tiles = p.pairs * p.column_tiles * c.phases;
+  p.rows = layout.rows;
+  p.lead = std::min(kMostLead, c.kh * c.kw);
   const auto size = [](int value) { return static_cast<std::uint64_t>(value); };
   const auto box_width = static_cast<std::uint32_t>(kTileWidth + c.kw - 1);
   const auto box_height = static_cast<std::uint32_t>(kTileHeight + c.kh - 1);
   bool encoded = encode_frames_map(&p.first, c.first, size(c.first_channels), size(c.width), size(c.height),
                                    size(c.frames), box_width, box_height) &&
-                 encode_panel_map(&p.weights, weights, size(layout.rows), static_cast<std::uint64_t>(layout.columns()),
-                                  static_cast<std::uint32_t>(n), 1);
+                 encode_panel_map(&p.weights, weights, size(c.phases * layout.rows),
+                                  static_cast<std::uint64_t>(layout.columns()), static_cast<std::uint32_t>(n), 1);
   if (c.second != nullptr) {
     encoded = encoded && encode_frames_map(&p.second, c.second, size(c.second_channels), size(c.width), size(c.height),
                                            size(c.frames), box_width, box_height);
@@ -426,11 +472,13 @@ cudaError_t launch_convolution_hopper(const ConvolutionArguments& c, const __nv_
 
   const auto aligned = [](const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; };
   const bool wide = c.out_type == DType::bf16 && c.out_channels % 8 == 0 && c.out_frame_stride % 8 == 0 &&
-                    c.out_row_stride % 8 == 0 && c.out_column_stride % 8 == 0 && aligned(c.out) &&
+                    c.out_row_stride % 8 == 0 && c.out_column_stride % 8 == 0 && c.phase_row_stride % 8 == 0 &&
+                    c.phase_column_stride % 8 == 0 && aligned(c.out) &&
                     (c.residual == nullptr || (c.residual_type == DType::bf16 && aligned(c.residual))) &&
                     (c.bias == nullptr || aligned(c.bias));
-  if (n == kNarrow) return launch<kNarrow, false>(p, multiprocessors, stream);
-  return wide ? launch<kWide, true>(p, multiprocessors, stream) : launch<kWide, false>(p, multiprocessors, stream);
+  if (n == kNarrow) return launch_any<kNarrow, false>(p, multiprocessors, stream);
+  return wide ? launch_any<kWide, true>(p, multiprocessors, stream)
+              : launch_any<kWide, false>(p, multiprocessors, stream);
 }
 
 }  // namespace flashvsr::cuda
