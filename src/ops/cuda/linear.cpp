@@ -1,11 +1,19 @@
 #include "ops/cuda/linear.h"
 
+#include <algorithm>
+#include <span>
+
 namespace flashvsr::ops {
 namespace {
 
 // What NVIDIA recommends for Hopper and newer, and for what came before.
 constexpr std::int64_t kHopperWorkspace = std::int64_t{64} << 20, kWorkspace = std::int64_t{32} << 20;
 constexpr std::uint32_t kAlignment = 16;  // bytes of rows and addresses
+// What is proposed first is the fastest in short bursts. Under steady load power is what limits, and of the proposals
+// for Hopper the one with this tile takes the least: it reads the fewest bytes a multiplication.
+constexpr int kProposals = 8;
+constexpr std::uint32_t kEfficientTile = CUBLASLT_MATMUL_TILE_256x128;
+constexpr std::int64_t kEfficientTileResults = std::int64_t{256} * 128;
 
 void check(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -13,6 +21,12 @@ void check(cublasStatus_t status, const char* what) {
 }
 
 cudaDataType_t data_type(DType type) { return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+
+std::uint32_t tile_of(const cublasLtMatmulAlgo_t& algorithm) {
+  std::uint32_t tile = CUBLASLT_MATMUL_TILE_UNDEFINED;
+  cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile, sizeof(tile), nullptr);
+  return tile;
+}
 
 bool aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % kAlignment == 0; }
 
@@ -104,11 +118,11 @@ std::shared_ptr<CudaLinear::Plan> CudaLinear::make_plan(const CudaProduct& produ
   check(cublasLtMatrixLayoutCreate(&plan->a, data_type(product.type), in, out, product.in), "describing a weight");
   check(cublasLtMatrixLayoutCreate(&plan->b, data_type(product.type), in, rows, product.in), "describing an input");
   check(cublasLtMatrixLayoutCreate(&plan->c, data_type(product.output), out, rows, product.out), "describing a result");
-  if (!choose_algorithm(*plan)) return nullptr;
+  if (!choose_algorithm(*plan, product.rows * product.out)) return nullptr;
   return plan;
 }
 
-bool CudaLinear::choose_algorithm(Plan& plan) {
+bool CudaLinear::choose_algorithm(Plan& plan, std::int64_t results) {
   Preference preference;
   preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(workspace_.bytes()));
   // Parts of a sum are added in a fixed order and in f32, or a sum is not taken apart.
@@ -119,15 +133,19 @@ bool CudaLinear::choose_algorithm(Plan& plan) {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     preference.set(attribute, kAlignment);
   }
-  // What cuBLASLt proposes first. Timing its other proposals gave 0.3 % of a whole stream, and results whose bits hung
-  // on the timing.
-  cublasLtMatmulHeuristicResult_t proposed{};
+  cublasLtMatmulHeuristicResult_t proposals[kProposals]{};
   int count = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation, plan.a, plan.b, plan.c, plan.c,
-                                                               preference.handle, 1, &proposed, &count);
+                                                               preference.handle, kProposals, proposals, &count);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) return false;
   check(status, "choosing an algorithm");
-  plan.algorithm = proposed.algo;
+  // Not by timing, as the bits of results would hang on it.
+  const std::span candidates(proposals, static_cast<std::size_t>(std::min(count, kProposals)));
+  plan.algorithm = candidates[0].algo;
+  if (device_.architecture() != 90 || results < device_.multiprocessors() * kEfficientTileResults) return true;
+  const auto chosen = std::find_if(candidates.begin(), candidates.end(),
+                                   [](const auto& proposal) { return tile_of(proposal.algo) == kEfficientTile; });
+  if (chosen != candidates.end()) plan.algorithm = chosen->algo;
   return true;
 }
 

@@ -56,7 +56,7 @@ struct CudaLinear {
   using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, DType, DType, cuda::Activation, bool, bool>;
 
   std::shared_ptr<Plan> make_plan(const CudaProduct& product);
-  bool choose_algorithm(Plan& plan);
+  bool choose_algorithm(Plan& plan, std::int64_t results);
   cublasStatus_t issue(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const CudaProduct& product);
 
   cuda::Device& device_;
