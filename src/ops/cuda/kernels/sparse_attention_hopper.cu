@@ -1,12 +1,7 @@
 // Block-sparse attention for Hopper. One 128 x 128 tile is one block of the mask, so the mask only changes which tile
 // the producer fetches next; the consumers never see it.
-//
-// Schedule: rows are handed out in rounds of one row a block of the persistent grid, in order, so that at any time the
-// grid works on few heads and their K and V stay in L2; in each round the longest row goes to the block that has had
-// least, so that blocks do not drift apart. The last rows (the tail) are cut where it makes all blocks finish together;
-// a row that a cut goes through is left as partial results (unnormalised output, maximum and sum) and combined
-// afterwards. Everything follows from the row lengths alone, so results are equal from run to run.
 #include "ops/cuda/kernels/sparse_attention.h"
+#include "ops/cuda/kernels/sparse_attention_schedule.cuh"
 #include "ops/cuda/ptx/tma.cuh"
 #include "ops/cuda/ptx/wgmma.cuh"
 #include "ops/cuda/tensor_map.h"
@@ -25,141 +20,23 @@ constexpr int kStages = 3;     // of K and of V
 constexpr int kConsumers = 2;  // warpgroups of 64 query rows
 constexpr int kThreads = 128 * (kConsumers + 1);
 constexpr int kMaxGrid = kThreads - 1;
-constexpr int kMaxRounds = 512;
+using Scratch = ScheduleScratch<kThreads>;
 constexpr int kSharedBytes = (1 + 2 * kStages) * kTileBytes + 1024;
 constexpr int kPartialFloats = kTile * kTile;
 // Scores may exceed the running maximum by 2^8 before the accumulator is rescaled: bf16 keeps its relative precision.
 constexpr float kRescaleThreshold = 8.0f;
 
 struct Parameters {
-  const int* offsets;
+  AttentionRows rows;
   const int* indices;
   __nv_bfloat16* out;
-  int rows, query_blocks, window_blocks, dim;
-  int rounds;        // of one whole row a block
-  int tail_row;      // rows from here on are cut to balance the load
+  int query_blocks, window_blocks, dim;
   float scale_log2;  // log2(e) / sqrt(128)
   int slots[kAttentionMaxWindows];
   float* partial_out;     // [2 * grid][128][128]
   float2* partial_stats;  // [2 * grid][128] maximum (log2 domain), sum
   int* cuts;              // [grid + 1], for the second kernel
 };
-
-// The part of a row that a block works on, in kept blocks.
-struct Segment {
-  int row, begin, end;
-};
-
-// Walks the segments of a block; producer and consumers step through them alike.
-class Schedule {
- public:
-  // whole_rows: this block's row of each round. cuts[c] .. cuts[c + 1]: the tail's kept blocks that block c takes.
-  __device__ Schedule(const Parameters& p, const std::uint16_t* whole_rows, const int* cuts)
-      : offsets_(p.offsets),
-        whole_rows_(whole_rows),
-        rows_(p.rows),
-        tail_row_(p.tail_row),
-        rounds_(p.rounds),
-        tail_begin_(cuts[blockIdx.x]),
-        tail_end_(cuts[blockIdx.x + 1]) {}
-
-  // The next segment that is not empty, or false at the end.
-  __device__ bool next(Segment& segment) {
-    while (round_ < rounds_) {
-      const int row = whole_rows_[round_++];
-      segment = {row, offsets_[row], offsets_[row + 1]};
-      if (segment.begin < segment.end) return true;
-    }
-    if (tail_begin_ >= tail_end_) return false;
-    if (tail_segment_row_ < 0) tail_segment_row_ = row_of(tail_begin_);
-    while (offsets_[tail_segment_row_ + 1] <= tail_begin_) ++tail_segment_row_;
-    segment = {tail_segment_row_, tail_begin_, min(offsets_[tail_segment_row_ + 1], tail_end_)};
-    tail_begin_ = segment.end;
-    return true;
-  }
-
- private:
-  // The row that holds a kept block: the last one that starts at or before it.
-  __device__ int row_of(int item) const {
-    int low = tail_row_, high = rows_;
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      if (offsets_[middle] <= item)
-        low = middle;
-      else
-        high = middle;
-    }
-    return low;
-  }
-
-  const int* offsets_;
-  const std::uint16_t* whole_rows_;
-  int rows_, tail_row_, rounds_, tail_begin_, tail_end_;
-  int round_ = 0;
-  int tail_segment_row_ = -1;
-};
-
-// Scratch of make_schedule; lies where the tiles come later.
-struct ScheduleScratch {
-  int load[kMaxGrid], length[kMaxGrid];  // of blocks so far; of the round's rows
-  int by_load[kMaxGrid];                 // blocks, least loaded first
-  int cuts[kMaxGrid + 1];
-  int sums[kThreads / 32];
-};
-
-// Run by all threads of every block alike; grid <= kMaxGrid <= kThreads.
-__device__ void make_schedule(const Parameters& p, ScheduleScratch& shared, std::uint16_t* whole_rows) {
-  const int grid = static_cast<int>(gridDim.x), thread = static_cast<int>(threadIdx.x);
-  int load = 0;
-  for (int round = 0; round < p.rounds; ++round) {
-    const int row = round * grid + thread;
-    const int length = thread < grid ? p.offsets[row + 1] - p.offsets[row] : 0;
-    if (thread < grid) shared.load[thread] = load, shared.length[thread] = length;
-    __syncthreads();
-    int load_rank = 0, length_rank = 0;
-    if (thread < grid) {
-      for (int other = 0; other < grid; ++other) {
-        const int other_load = shared.load[other], other_length = shared.length[other];
-        load_rank += other_load < load || (other_load == load && other < thread);
-        length_rank += other_length > length || (other_length == length && other < thread);
-      }
-      shared.by_load[load_rank] = thread;
-    }
-    __syncthreads();
-    // The row of rank r goes to the block of rank r.
-    if (thread < grid) {
-      const int block = shared.by_load[length_rank];
-      shared.load[block] += length;
-      if (block == static_cast<int>(blockIdx.x)) whole_rows[round] = static_cast<std::uint16_t>(row);
-    }
-    __syncthreads();
-    load = thread < grid ? shared.load[thread] : 0;
-  }
-
-  // The tail: a block gets what it lacks to an equal share of all work.
-  int* const cuts = shared.cuts;
-  int* const scratch = shared.sums;
-  const int total = p.offsets[p.rows], tail = p.offsets[p.tail_row];
-  // + 1, so that an exact fit leaves something to divide by.
-  const int lack = thread < grid ? max(0, total / grid - load) + 1 : 0;
-  // Inclusive scan over the block.
-  int sum = lack;
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const int other = __shfl_up_sync(0xffffffffu, sum, distance);
-    if (thread % 32 >= distance) sum += other;
-  }
-  if (thread % 32 == 31) scratch[thread / 32] = sum;
-  __syncthreads();
-  int before = 0, all = 0;
-  for (int warp = 0; warp < kThreads / 32; ++warp) {
-    if (warp < thread / 32) before += scratch[warp];
-    all += scratch[warp];
-  }
-  sum += before;
-  if (thread == 0) cuts[0] = tail;
-  if (thread < grid) cuts[thread + 1] = tail + static_cast<int>(static_cast<long long>(total - tail) * sum / all);
-  __syncthreads();
-}
 
 struct Barriers {
   std::uint64_t q_full, q_empty;
@@ -197,7 +74,7 @@ __device__ void produce(const CUtensorMap* map_q, const CUtensorMap* map_k, cons
   int stage = 0, phase = 0, q_phase = 0;
   // All blocks sweep the keys of a head at about the same time, so that K and V are read from memory once: a block that
   // starts a row starts it so that in its middle it is where the others should be by then, and wraps around.
-  const int mean_row = max(p.offsets[p.rows] / p.rows, 1);
+  const int mean_row = max(p.rows.offsets[p.rows.count] / p.rows.count, 1);
   int done = 0;
   for (Segment segment; schedule.next(segment);) {
     const int head = segment.row / p.query_blocks;
@@ -293,6 +170,13 @@ __device__ __forceinline__ void softmax_tile(float (&s)[64], float (&m)[2], floa
   }
 }
 
+// The assembler moves a wait to the front of arithmetic that does not need it: the exponentials would begin when the
+// product that they are to run beside has ended. A branch that hangs on them cannot be passed; it is never taken.
+__device__ __forceinline__ void hold_before_wait(float (&s)[64], const float (&l)[2]) {
+  wgmma_results(s);
+  if (!(l[0] + l[1] < INFINITY)) asm volatile("nanosleep.u32 0;" ::: "memory");
+}
+
 // values[index] without a run-time index into registers.
 __device__ __forceinline__ std::uint32_t select(const std::uint32_t (&values)[4], int index) {
   const std::uint32_t low = (index & 1) != 0 ? values[1] : values[0], high = (index & 1) != 0 ? values[3] : values[2];
@@ -375,7 +259,7 @@ __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t
 
   const auto finish_row = [&](const Segment& done, const float(&m_done)[2], const float(&l_done)[2]) {
     const float sum[2] = {quad_sum(l_done[0]), quad_sum(l_done[1])};
-    const bool starts = done.begin == p.offsets[done.row], ends = done.end == p.offsets[done.row + 1];
+    const bool starts = done.begin == p.rows.offsets[done.row], ends = done.end == p.rows.offsets[done.row + 1];
     if (starts && ends) {
       const float inverse[2] = {1.0f / sum[0], 1.0f / sum[1]};
       const int head = done.row / p.query_blocks;
@@ -429,6 +313,7 @@ __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t
       l[0] = l[1] = 0.0f;
     }
     softmax_tile(s, m, l, rescale, p.scale_log2);
+    hold_before_wait(s, l);
     wgmma_wait<0>();
     if (leader) mbarrier_arrive(&bars.v_empty[v_stage]);
     if (++v_stage == kStages) v_stage = 0, v_phase ^= 1;
@@ -464,10 +349,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   std::uint8_t* k_tiles = q_tile + kTileBytes;
   std::uint8_t* v_tiles = k_tiles + kStages * kTileBytes;
   __shared__ std::uint16_t whole_rows[kMaxRounds];
-  ScheduleScratch& plan = *reinterpret_cast<ScheduleScratch*>(tiles);
-  make_schedule(p, plan, whole_rows);
+  Scratch& plan = *reinterpret_cast<Scratch*>(tiles);
+  make_schedule(p.rows, plan, whole_rows);
   if (blockIdx.x == 0 && threadIdx.x <= gridDim.x) p.cuts[threadIdx.x] = plan.cuts[threadIdx.x];
-  const Schedule schedule(p, whole_rows, plan.cuts);
+  const Schedule schedule(p.rows, whole_rows, plan.cuts);
 
   if (threadIdx.x == 0) {
     mbarrier_init(&bars.q_full, 1);
@@ -496,7 +381,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 // Rows that are empty, and rows that a cut went through.
 __global__ void combine_kernel(const __grid_constant__ Parameters p, int grid) {
   const int row = static_cast<int>(blockIdx.x), head = row / p.query_blocks;
-  const int begin = p.offsets[row], end = p.offsets[row + 1];
+  const int begin = p.rows.offsets[row], end = p.rows.offsets[row + 1];
   const int query = static_cast<int>(threadIdx.x) / 2, column_begin = static_cast<int>(threadIdx.x) % 2 * 64;
   const std::size_t token = static_cast<std::size_t>(row - head * p.query_blocks) * kTile + query;
   __nv_bfloat16* destination = p.out + token * p.dim + head * kTile + column_begin;
@@ -504,7 +389,7 @@ __global__ void combine_kernel(const __grid_constant__ Parameters p, int grid) {
     for (int i = 0; i < 64; i += 8) *reinterpret_cast<uint4*>(destination + i) = make_uint4(0, 0, 0, 0);
     return;
   }
-  if (row < p.tail_row) return;
+  if (row < p.rows.tail) return;
   __shared__ int cuts[kMaxGrid + 1];
   for (int c = static_cast<int>(threadIdx.x); c <= grid; c += static_cast<int>(blockDim.x)) cuts[c] = p.cuts[c];
   __syncthreads();
@@ -557,7 +442,7 @@ std::size_t sparse_attention_workspace(int multiprocessors) {
 
 cudaError_t launch_sparse_attention_hopper(const SparseAttentionArguments& a, int multiprocessors,
                                            cudaStream_t stream) {
-  if (multiprocessors > kMaxGrid || a.heads * a.query_blocks > 65535) return cudaErrorInvalidValue;
+  if (multiprocessors > kMaxGrid || a.heads * a.query_blocks > kMaxAttentionRows) return cudaErrorInvalidValue;
   const int dim = a.heads * kTile;
   CUtensorMap map_q, map_k, map_v;
   const auto query_rows = static_cast<std::uint64_t>(a.query_blocks) * kTile;
@@ -569,10 +454,10 @@ cudaError_t launch_sparse_attention_hopper(const SparseAttentionArguments& a, in
     return cudaErrorInvalidValue;
   }
   Parameters p{};
-  p.offsets = a.offsets;
+  p.rows.offsets = a.offsets;
   p.indices = a.indices;
   p.out = a.out;
-  p.rows = a.heads * a.query_blocks;
+  p.rows.count = a.heads * a.query_blocks;
   p.query_blocks = a.query_blocks;
   p.window_blocks = a.window_blocks;
   p.dim = dim;
@@ -583,15 +468,15 @@ cudaError_t launch_sparse_attention_hopper(const SparseAttentionArguments& a, in
       reinterpret_cast<float2*>(p.partial_out + static_cast<std::size_t>(2 * multiprocessors) * kPartialFloats);
   p.cuts = reinterpret_cast<int*>(p.partial_stats + static_cast<std::size_t>(2 * multiprocessors) * kTile);
   // At least two rows a block go into the tail, so that there is enough to even out what the whole rows left.
-  p.rounds = std::clamp(p.rows / multiprocessors - 2, 0, kMaxRounds);
-  p.tail_row = p.rounds * multiprocessors;
+  p.rows.rounds = std::clamp(p.rows.count / multiprocessors - 2, 0, kMaxRounds);
+  p.rows.tail = p.rows.rounds * multiprocessors;
 
   cudaError_t status =
       cudaFuncSetAttribute(sparse_attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (status != cudaSuccess) return status;
   sparse_attention_kernel<<<multiprocessors, kThreads, kSharedBytes, stream>>>(map_q, map_k, map_v, p);
   if ((status = cudaGetLastError()) != cudaSuccess) return status;
-  combine_kernel<<<p.rows, 256, 0, stream>>>(p, multiprocessors);
+  combine_kernel<<<p.rows.count, 256, 0, stream>>>(p, multiprocessors);
   return cudaGetLastError();
 }
 
