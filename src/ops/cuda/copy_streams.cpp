@@ -42,12 +42,17 @@ std::shared_ptr<CopyStreams> CopyStreams::create() {
   std::shared_ptr<CopyStreams> streams(new CopyStreams);
   check(cudaStreamCreateWithFlags(&streams->to_device_, cudaStreamNonBlocking), "making a stream");
   check(cudaStreamCreateWithFlags(&streams->to_host_, cudaStreamNonBlocking), "making a stream");
+  check(cudaStreamCreateWithFlags(&streams->downloading_, cudaStreamNonBlocking), "making a stream");
   return streams;
 }
 
 CopyStreams::~CopyStreams() {
   if (to_device_) cudaStreamDestroy(to_device_);
   if (to_host_) cudaStreamDestroy(to_host_);
+  if (downloading_) {
+    cudaStreamSynchronize(downloading_);
+    cudaStreamDestroy(downloading_);
+  }
 }
 
 Tensor CopyStreams::guarded(const Tensor& device) {
@@ -80,7 +85,24 @@ void CopyStreams::finish(const ops::Copies& copies, cudaStream_t computing) {
   static_cast<const StartedCopies&>(copies).end.hold_back(computing);
 }
 
+void CopyStreams::download(void* host, const Tensor& from, const Device& device) {
+  Outbox& outbox = outboxes_[next_outbox_];
+  next_outbox_ = (next_outbox_ + 1) % outboxes_.size();
+  if (!outbox.memory || outbox.memory.bytes() < from.bytes()) {
+    outbox.free.wait("waiting for a frame");
+    outbox.memory = device.allocate_image({static_cast<std::int64_t>(from.bytes())}, DType::u8);
+  }
+  outbox.free.hold_back(device.stream());
+  void* const memory = outbox.memory.mutable_raw();
+  check(cudaMemcpyAsync(memory, from.raw(), from.bytes(), cudaMemcpyDeviceToDevice, device.stream()),
+        "copying a frame");
+  Event(device.stream()).hold_back(downloading_);
+  check(cudaMemcpyAsync(host, memory, from.bytes(), cudaMemcpyDeviceToHost, downloading_), "copying a frame");
+  check(outbox.free.record(downloading_), "recording an event");
+}
+
 void CopyStreams::synchronize() const {
+  cudaStreamSynchronize(downloading_);
   cudaStreamSynchronize(to_device_);
   cudaStreamSynchronize(to_host_);
 }

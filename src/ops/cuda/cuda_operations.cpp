@@ -123,8 +123,8 @@ HostCopy CudaOperations::do_start_to_host(const Tensor& x) {
   constexpr auto kNoLimit = ~std::size_t{0} / 2;
   const std::shared_ptr<cuda::PinnedBuffer> buffer =
       device_.pinned().take(std::max<std::size_t>(x.bytes(), 1), kNoLimit);
-  check(cudaMemcpyAsync(buffer->data(), x.raw(), x.bytes(), cudaMemcpyDeviceToHost, stream()), "start_to_host");
-  buffer->in_use_until_now(stream());
+  copies_->download(buffer->data(), x, device_);
+  buffer->in_use_until_now(copies_->downloading());
   return HostCopy(Tensor(x.shape(), x.dtype(), std::make_shared<PinnedStorage>(buffer, x.bytes())),
                   std::make_shared<PinnedArrival>(buffer));
 }
