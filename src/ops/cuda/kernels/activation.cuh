@@ -5,10 +5,18 @@
 
 namespace flashvsr::cuda {
 
+// e^x to about 2^-21. What is too small to be a normal number is zero.
+__device__ __forceinline__ float fast_exp(float x) {
+  constexpr float kLog2OfE = 1.4426950408889634f;
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x * kLog2OfE));
+  return result;
+}
+
 template <Activation Kind>
 __device__ __forceinline__ float activate(float x) {
   if constexpr (Kind == Activation::relu) return fmaxf(x, 0.0f);
-  if constexpr (Kind == Activation::silu) return x / (1.0f + __expf(-x));
+  if constexpr (Kind == Activation::silu) return __fdividef(x, 1.0f + fast_exp(-x));
   if constexpr (Kind == Activation::gelu_tanh) {
     // x / 2 (1 + tanh(u)) with tanh(u) = 1 - 2 / (1 + e^2u): one exponential.
     constexpr float kRootTwoOverPi = 0.7978845608028654f;

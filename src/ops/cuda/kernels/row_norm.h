@@ -17,6 +17,7 @@ struct RowNorm {
   DType x_type, y_type;
   std::int64_t rows;
   int dim;
+  int multiprocessors;  // of the device
 };
 
 // (x - mean) / sqrt(variance + 1e-6) * (offset + scale[c]) + shift[c]; scale and shift f32 [dim].
