@@ -1,6 +1,7 @@
 #include "ops/cuda/kernels/split_qkv.h"
 
 #include "ops/cuda/kernels/elements.cuh"
+#include "ops/cuda/kernels/lab.h"
 #include "ops/cuda/kernels/octet.cuh"
 #include "ops/cuda/kernels/reduce.cuh"
 #include "ops/cuda/kernels/window_order.cuh"
@@ -64,12 +65,16 @@ struct Angle {
   int step;
 };
 
-__device__ __forceinline__ Angle angle_of(const RopeAngles& angles, const TokenPosition& at, int pair) {
+__device__ __forceinline__ Angle angle_place(const RopeAngles& angles, const TokenPosition& at, int pair) {
   if (pair < angles.time_pairs) return {angles.time + at.latent * angles.time_pairs + pair, 0};
   pair -= angles.time_pairs;
   if (pair < angles.height_pairs) return {angles.height + at.row * angles.height_pairs + pair, 0};
   pair -= angles.height_pairs;
   return {angles.width + at.column * angles.width_pairs + pair, angles.width_pairs};
+}
+
+__device__ __forceinline__ float2 angle_of(const RopeAngles& angles, const TokenPosition& at, int pair) {
+  return *angle_place(angles, at, pair).at;
 }
 
 __device__ __forceinline__ float2 rotated(float2 x, float2 angle) {
@@ -157,7 +162,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 3)
   Angle angles[kOctet / 2];
 #pragma unroll
   for (int j = 0; j < kOctet / 2; ++j) {
-    angles[j] = angle_of(arguments.angles, at, lane * kOctet % arguments.head_dim / 2 + j);
+    angles[j] = angle_place(arguments.angles, at, lane * kOctet % arguments.head_dim / 2 + j);
   }
   float2 sums[Octets][kOctet / 2] = {};
   __syncthreads();
@@ -222,6 +227,123 @@ __global__ void __launch_bounds__(kWarps* kWarp, 3)
   }
 }
 
+// -------------------------------------------------------------------------------------- bf16, channels of whole octets
+
+// A thread has one octet of every token of its part: weights and sums stay in registers. The part's tokens come in
+// batches, the next of which are on their way to shared memory meanwhile; a thread reads what it has fetched itself.
+constexpr int kMaxColumns = 384;     // octets of a token: threads of a block
+constexpr int kColumnThreads = 768;  // what the registers of a multiprocessor hold at least
+constexpr int kMaxAngleBytes = 16384;
+constexpr int kBatch = 4, kBatches = kPartTokens / kBatch, kStages = 3;
+static_assert(kPartTokens % kBatch == 0 && kBatches > kStages);
+
+// Shared memory: the angles of every token of a part, then the stages of tokens.
+constexpr int angle_bytes(int head_dim) { return kPartTokens * (head_dim / 2) * static_cast<int>(sizeof(float2)); }
+constexpr int stage_bytes(int threads) {
+  return kStages * kBatch * threads * static_cast<int>(sizeof(Octet<__nv_bfloat16>));
+}
+
+__global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
+    split_columns_kernel(const __grid_constant__ Arguments<__nv_bfloat16> arguments) {
+  using Values = Octet<__nv_bfloat16>;
+  constexpr int kPairs = kOctet / 2, kLanes = kWarp / kBatch;
+  extern __shared__ uint4 dynamic_shared[];
+  __shared__ float scratch[2][kBatch][kMaxColumns / kWarp];
+  const int dim = arguments.dim, packs = dim / kOctet, head_pairs = arguments.head_dim / 2;
+  const int threads = static_cast<int>(blockDim.x), column = static_cast<int>(threadIdx.x);
+  const bool there = column < packs;
+  const unsigned role = blockIdx.x % kRoles;
+  const int work = static_cast<int>(blockIdx.x / kRoles), block = work / kParts, part = work % kParts;
+  const int inside = part * kPartTokens;
+  const Values* from = octets(arguments.qkv + (std::int64_t{block} * kBlockTokens + inside) * 3 * dim + role * dim) +
+                       (there ? column : 0);
+  Values* to = octets(arguments.destination(role, block) + std::int64_t{inside} * dim) + column;
+
+  if (role == kValue) {
+    if (!there) return;
+    constexpr int kAtOnce = 8;
+#pragma unroll
+    for (int first = 0; first < kPartTokens; first += kAtOnce) {
+      Values in[kAtOnce];
+#pragma unroll
+      for (int t = 0; t < kAtOnce; ++t) in[t] = from[(first + t) * 3 * packs];
+#pragma unroll
+      for (int t = 0; t < kAtOnce; ++t) to[(first + t) * packs] = in[t];
+    }
+    return;
+  }
+
+  auto* angles = reinterpret_cast<float2*>(dynamic_shared);
+  auto* staged = reinterpret_cast<Values*>(angles + kPartTokens * head_pairs) + column;
+  const auto fetch = [&](int batch) {
+#pragma unroll
+    for (int t = 0; t < kBatch; ++t) {
+      ptx::copy_async_16(ptx::shared_address(staged + (batch % kStages * kBatch + t) * threads),
+                         from + (batch * kBatch + t) * 3 * packs, there);
+    }
+  };
+#pragma unroll
+  for (int batch = 0; batch < kStages; ++batch) {
+    fetch(batch);
+    ptx::copy_async_commit();
+  }
+  for (int i = column; i < kPartTokens * head_pairs; i += threads) {
+    const int token = i / head_pairs;
+    angles[i] = angle_of(arguments.angles, arguments.position(block, inside + token), i - token * head_pairs);
+  }
+  Octet<float> weight{};
+  if (there) weight = octets(role == kQuery ? arguments.norms[0] : arguments.norms[1])[column];
+  const auto* turns = reinterpret_cast<const float4*>(angles + column * kOctet % arguments.head_dim / 2);
+  float2 sums[kPairs] = {};
+
+#pragma unroll 1
+  for (int batch = 0; batch < kBatches; ++batch) {
+    ptx::copy_async_wait<kStages - 1>();
+    Values in[kBatch];
+    float squares[kBatch];
+#pragma unroll
+    for (int t = 0; t < kBatch; ++t) {
+      in[t] = staged[(batch % kStages * kBatch + t) * threads];
+      squares[t] = 0;
+#pragma unroll
+      for (int j = 0; j < kOctet; ++j) squares[t] += value_of(in[t], j) * value_of(in[t], j);
+      in[t].forget_values();
+    }
+    if (batch + kStages < kBatches) fetch(batch + kStages);
+    ptx::copy_async_commit();
+
+    // Neighbouring lanes get the sum of one token, and tell the others. The barrier also makes the angles visible.
+    const float sum = block_sums(squares, scratch[batch % 2], threads / kWarp);
+    const float own_inverse = rsqrtf(sum / static_cast<float>(dim) + kEpsilon);
+#pragma unroll
+    for (int t = 0; t < kBatch; ++t) {
+      const float inverse = __shfl_sync(kAllLanes, own_inverse, t * kLanes);
+      const int token = batch * kBatch + t;
+      Values out;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float4 turn = turns[token * head_pairs / 2 + half];
+#pragma unroll
+        for (int pair = 0; pair < 2; ++pair) {
+          const int j = 2 * half + pair;
+          const float2 x = {value_of(in[t], 2 * j) * inverse * value_of(weight, 2 * j),
+                            value_of(in[t], 2 * j + 1) * inverse * value_of(weight, 2 * j + 1)};
+          const float2 y = rotated(x, pair == 0 ? float2{turn.x, turn.y} : float2{turn.z, turn.w});
+          sums[j].x += y.x;
+          sums[j].y += y.y;
+          set_pair(out, j, y.x, y.y);
+        }
+      }
+      if (there) to[token * packs] = out;
+    }
+  }
+  if (!there) return;
+  Octet<float> result;
+#pragma unroll
+  for (int j = 0; j < kPairs; ++j) set_pair(result, j, sums[j].x, sums[j].y);
+  octets(arguments.part_sums(role, block, part))[column] = result;
+}
+
 // --------------------------------------------------------------------------------------------------- any head, any
 // type
 
@@ -254,7 +376,7 @@ __global__ void __launch_bounds__(kThreads, 4) split_kernel(const __grid_constan
     for (int pair = thread; pair < dim / 2; pair += kThreads) {
       const int c = 2 * pair;
       const float2 x = {to_float(from[c]) * inverse * norm[c], to_float(from[c + 1]) * inverse * norm[c + 1]};
-      const float2 y = rotated(x, *angle_of(arguments.angles, at, pair % pairs_of_head).at);
+      const float2 y = rotated(x, angle_of(arguments.angles, at, pair % pairs_of_head));
       to[c] = from_float<T>(y.x);
       to[c + 1] = from_float<T>(y.y);
       const float2 before = token == 0 ? float2{} : sums[pair];
@@ -280,6 +402,23 @@ __global__ void __launch_bounds__(kThreads) block_means_kernel(const __grid_cons
 
 bool aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
+bool takes_columns(const Arguments<__nv_bfloat16>& arguments) {
+  return arguments.dim % kOctet == 0 && arguments.head_dim % kOctet == 0 && arguments.dim <= kMaxColumns * kOctet &&
+         angle_bytes(arguments.head_dim) <= kMaxAngleBytes && aligned(arguments.qkv) && aligned(arguments.q) &&
+         aligned(arguments.k) && aligned(arguments.v) && aligned(arguments.norms[0]) && aligned(arguments.norms[1]) &&
+         aligned(arguments.work);
+}
+
+cudaError_t launch_columns(const Arguments<__nv_bfloat16>& arguments, unsigned blocks, cudaStream_t stream) {
+  const int threads = (arguments.dim / kOctet + kWarp - 1) / kWarp * kWarp;
+  const int shared = angle_bytes(arguments.head_dim) + stage_bytes(threads);
+  const cudaError_t status =
+      cudaFuncSetAttribute(split_columns_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+  if (status != cudaSuccess) return status;
+  split_columns_kernel<<<blocks, static_cast<unsigned>(threads), shared, stream>>>(arguments);
+  return cudaGetLastError();
+}
+
 bool takes_octets(const Arguments<__nv_bfloat16>& arguments) {
   return arguments.dim % kOctet == 0 && arguments.head_dim % kOctet == 0 && kWarp * kOctet % arguments.head_dim == 0 &&
          arguments.dim <= 6 * kWarp * kOctet && aligned(arguments.qkv) && aligned(arguments.q) &&
@@ -298,6 +437,8 @@ cudaError_t launch_octets(const Arguments<__nv_bfloat16>& arguments, unsigned bl
 }
 
 cudaError_t launch_split(const Arguments<__nv_bfloat16>& arguments, unsigned blocks, cudaStream_t stream) {
+  static const int variant = lab_choice("FLASHVSR_LAB_SPLIT_QKV", 1);
+  if (variant >= 1 && takes_columns(arguments)) return launch_columns(arguments, blocks, stream);
   if (!takes_octets(arguments)) {
     split_kernel<<<blocks, kThreads, 0, stream>>>(arguments);
     return cudaGetLastError();
