@@ -17,12 +17,13 @@ bool is_aligned(const void* pointer) {
 
 // v / 255 * 2 - 1, each step rounded. The quotient comes from the rounded reciprocal and one correction, which gives
 // the correctly rounded one for all bytes; doubling it is exact.
-__device__ __forceinline__ float video_value(std::uint8_t pixel) {
+__device__ __forceinline__ float video_value(float v) {
   constexpr float kReciprocal = 1.0f / 255.0f;
-  const float v = static_cast<float>(pixel), guess = __fmul_rn(v, kReciprocal);
+  const float guess = __fmul_rn(v, kReciprocal);
   const float quotient = __fmaf_rn(__fmaf_rn(-255.0f, guess, v), kReciprocal, guess);
   return __fmaf_rn(quotient, 2.0f, -1.0f);
 }
+__device__ __forceinline__ float video_value(std::uint8_t pixel) { return video_value(static_cast<float>(pixel)); }
 
 // The inverse, halves away from zero; what is not a number becomes 0.
 __device__ __forceinline__ std::uint8_t byte_value(float x) {

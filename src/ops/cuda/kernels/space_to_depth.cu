@@ -2,14 +2,19 @@
 
 #include "ops/cuda/kernels/activation.cuh"
 #include "ops/cuda/kernels/elements.cuh"
+#include "ops/cuda/kernels/lab.h"
+#include "ops/cuda/kernels/octet.cuh"
 #include "ops/cuda/kernels/pixels.cuh"
+
+#include <bit>
+#include <type_traits>
 
 namespace flashvsr::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 constexpr int kBytes = 256;
-constexpr int kPack = 8;
+constexpr int kPack = 8, kPackBits = 3;
 
 // Gives an element's value. A byte has 256 of them, which every block computes once.
 template <typename X>
@@ -35,6 +40,63 @@ struct Values<std::uint8_t> {
   }
   __device__ float operator()(std::uint8_t x) const { return table[x]; }
 };
+
+// Byte k of a word as a float: the byte becomes the last one of 2^23's mantissa.
+__device__ __forceinline__ float byte_of(std::uint32_t word, unsigned k) {
+  return __fadd_rn(__uint_as_float(__byte_perm(word, 0x4b000000u, 0x7440u + k)), -8388608.0f);
+}
+
+// A byte's value as it is stored: for bf16 one rounding less gives the same bits, for all 256 bytes.
+template <typename Y>
+__device__ __forceinline__ float stored_value(float byte) {
+  return __fmaf_rn(byte, 2.0f / 255.0f, -1.0f);
+}
+template <>
+__device__ __forceinline__ float stored_value<float>(float byte) {
+  return video_value(byte);
+}
+
+// Bytes without a limit, RGB, sides and frames of a patch that are powers of two, sides eight or more: eight columns of
+// all three channels a thread. A look-up would wait for banks, since every lane looks up another byte. Grid: parts of a
+// line of tokens, lines, groups.
+template <typename Y>
+__global__ void __launch_bounds__(kThreads)
+    byte_patches_kernel(const std::uint8_t* __restrict__ frames, Y* __restrict__ y, unsigned width, unsigned temporal,
+                        unsigned spatial_bits, unsigned plane_bits) {
+  const unsigned i = blockIdx.x * kThreads + threadIdx.x, token = i >> plane_bits;
+  if (token >= width) return;
+  const unsigned within = i & ((1u << plane_bits) - 1), row_bits = spatial_bits - kPackBits;
+  const unsigned frame_row = within >> row_bits, frame = frame_row >> spatial_bits;
+  const unsigned row = frame_row & ((1u << spatial_bits) - 1);
+  const unsigned column = (token << spatial_bits) + (within & ((1u << row_bits) - 1)) * kPack;
+  const unsigned line = blockIdx.y, height = gridDim.y, group = blockIdx.z;
+  const unsigned in_row = (((group * temporal + frame) * height + line) << spatial_bits) + row;
+  const auto* from =
+      reinterpret_cast<const uint2*>(frames + (std::int64_t{in_row} * (width << spatial_bits) + column) * kRgb);
+  std::uint32_t words[2 * kRgb];
+#pragma unroll
+  for (int k = 0; k < kRgb; ++k) {
+    const uint2 pair = from[k];
+    words[2 * k] = pair.x;
+    words[2 * k + 1] = pair.y;
+  }
+  auto* to = octets(y) + (((std::int64_t{group} * height + line) * width + token) * kRgb << plane_bits) + within;
+#pragma unroll
+  for (int c = 0; c < kRgb; ++c) {
+    Octet<Y> out;
+#pragma unroll
+    for (int j = 0; j < kPack; j += 2) {
+      float pair[2];
+#pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        const unsigned element = static_cast<unsigned>((j + k) * kRgb + c);
+        pair[k] = stored_value<Y>(byte_of(words[element / 4], element % 4));
+      }
+      set_pair(out, j / 2, pair[0], pair[1]);
+    }
+    to[static_cast<unsigned>(c) << plane_bits] = out;
+  }
+}
 
 // RGB, sides that are multiples of eight: eight columns of all three channels a thread, which lie together in the
 // input; threads side by side write side by side. Grid: lines of tokens, parts of a line.
@@ -88,11 +150,38 @@ __global__ void __launch_bounds__(kThreads) patches_kernel(const X* __restrict__
   }
 }
 
+// Whether there is a kernel for it, which then runs.
+template <typename Y>
+bool launch_bytes(const std::uint8_t* frames, Y* y, const DepthShape& shape, cudaStream_t stream) {
+  static const int variant = lab_choice("FLASHVSR_LAB_SPACE_TO_DEPTH", 1);
+  const auto power_of_two = [](std::int64_t x) { return std::has_single_bit(static_cast<std::uint64_t>(x)); };
+  constexpr std::int64_t kMostBlocks = 65535, kMostRows = std::int64_t{1} << 31;
+  const std::int64_t row_packs = shape.spatial / kPack, plane = shape.temporal * shape.spatial * row_packs;
+  if (variant == 0 || shape.channels != kRgb || shape.spatial < kPack || !power_of_two(shape.spatial) ||
+      !power_of_two(shape.temporal) || shape.height > kMostBlocks || shape.groups > kMostBlocks ||
+      shape.groups * shape.temporal * shape.height * shape.spatial >= kMostRows || shape.width * plane >= kMostRows ||
+      !is_aligned<uint2>(frames) || !is_aligned<Octet<Y>>(y)) {
+    return false;
+  }
+  const auto log2 = [](std::int64_t x) {
+    return static_cast<unsigned>(std::countr_zero(static_cast<std::uint64_t>(x)));
+  };
+  const dim3 blocks(static_cast<unsigned>((shape.width * plane + kThreads - 1) / kThreads),
+                    static_cast<unsigned>(shape.height), static_cast<unsigned>(shape.groups));
+  byte_patches_kernel<Y><<<blocks, kThreads, 0, stream>>>(frames, y, static_cast<unsigned>(shape.width),
+                                                          static_cast<unsigned>(shape.temporal), log2(shape.spatial),
+                                                          log2(plane));
+  return true;
+}
+
 template <typename X, typename Y>
 cudaError_t launch(const X* frames, Y* y, const DepthShape& shape, float limit, cudaStream_t stream) {
   const std::int64_t elements =
       shape.groups * shape.height * shape.width * shape.channels * shape.temporal * shape.spatial * shape.spatial;
   if (elements == 0) return cudaSuccess;
+  if constexpr (std::is_same_v<X, std::uint8_t>) {
+    if (!(limit > 0) && launch_bytes(frames, y, shape, stream)) return cudaGetLastError();
+  }
   if (shape.channels == kRgb && shape.spatial % kPack == 0 && is_aligned<Pack<X, kPack>>(frames) &&
       is_aligned<Pack<Y, kPack>>(y)) {
     const std::int64_t lines = shape.groups * shape.height, line_packs = elements / lines / (kRgb * kPack);
