@@ -1,122 +1,239 @@
 // The low pass is linear, so low(reference) - low(video) = low(reference - video): one image to filter instead of two.
 // It is a product of a filter along rows and one along columns, which commute, edges included: all five levels along
-// rows first, then all five along columns, each in shared memory.
+// rows first, then all five along columns.
+//
+// A thread walks along its line and takes every value through all levels at once: what a level still needs of its input
+// lies in registers. Level l reaches 2^l to either side and so is that far behind its input; what it gives is the input
+// of the next.
 #include "ops/cuda/kernels/wavelet.h"
 
-#include "ops/cuda/kernels/elements.cuh"
+#include "ops/cuda/kernels/lab.h"
 #include "ops/cuda/kernels/pixels.cuh"
+
+#include <algorithm>
 
 namespace flashvsr::cuda {
 namespace {
 
 constexpr int kLevels = 5;
-// Pixels on either side that a result depends on: 1 + 2 + 4 + 8 + 16.
+// Pixels on either side that a result depends on, and that it is behind its input: 1 + 2 + 4 + 8 + 16.
 constexpr int kReach = (1 << kLevels) - 1;
+// After so many steps every value of a level's memory lies where it lay, so that its place is known to the compiler.
+constexpr int kTurn = 1 << kLevels;
+// Every level gives four times its mean.
+constexpr float kScale = 1.0f / (1 << (2 * kLevels));
 
-__device__ __forceinline__ float low_pass(float a, float b, float c) { return 0.25f * (a + c) + 0.5f * b; }
+// What a walk is told of its line.
+struct Line {
+  int first, last;  // the first value that it is given, the last one there is
+  bool at_start;    // the first value is the line's first: what is before it repeats it at every level
+};
+
+template <int Level, bool End>
+class Filter {
+ public:
+  // Step is the step's number modulo kTurn. At a line's start the first value comes in step kDistance - 1 of the first
+  // turn. `over`: the line's last value came before.
+  template <int Step>
+  __device__ __forceinline__ float pass(float value, bool first_turn, int over) {
+    float& before = past_[Step % kMemory];
+    if constexpr (End && Level > 0) {
+      if (over >= kDistance) value = past_[(Step + kMemory - 1) % kMemory];
+    }
+    if constexpr (Step == kDistance - 1) {
+      if (first_turn) {
+#pragma unroll
+        for (float& past : past_) past = value;
+      }
+    }
+    const float result = 2.0f * past_[(Step + kDistance) % kMemory] + (before + value);
+    before = value;
+    if constexpr (Level + 1 < kLevels) {
+      return next_.template pass<Step>(result, first_turn, over);
+    } else {
+      return kScale * result;
+    }
+  }
+
+ private:
+  struct Nothing {};
+  template <int L, bool E, bool IsThere>
+  struct Next {
+    using Type = Nothing;
+  };
+  template <int L, bool E>
+  struct Next<L, E, true> {
+    using Type = Filter<L, E>;
+  };
+  static constexpr int kDistance = 1 << Level, kMemory = 2 * kDistance;
+  float past_[kMemory] = {};
+  typename Next<Level + 1, End, (Level + 1 < kLevels)>::Type next_;
+};
+
+// Input::kAhead inputs are read together, while as many are worked on.
+template <typename Input>
+using Inputs = Input[Input::kAhead];
+
+template <int Step, typename Walk, typename Input, typename Emit>
+__device__ __forceinline__ void take(Walk& walk, const Inputs<Input>& inputs, int index, const Line& line,
+                                     bool first_turn, const Emit& emit) {
+  constexpr int kAhead = Input::kAhead;
+  const int at = index + Step % kAhead;
+  const Input& input = inputs[Step % kAhead];
+  emit(at - kReach, walk.template pass<Step>(input.value, first_turn, at - line.last), input);
+  if constexpr (Step % kAhead + 1 < kAhead) take<Step + 1, Walk, Input>(walk, inputs, index, line, first_turn, emit);
+}
+
+template <typename Input, typename Read>
+__device__ __forceinline__ void fetch(Inputs<Input>& inputs, int index, const Read& read) {
+#pragma unroll
+  for (int i = 0; i < Input::kAhead; ++i) inputs[i] = read(index + i);
+}
+
+template <int Step, typename Walk, typename Input, typename Read, typename Emit>
+__device__ __forceinline__ void take_turn(Walk& walk, Inputs<Input>& now, Inputs<Input>& next, int index,
+                                          const Line& line, bool first_turn, const Read& read, const Emit& emit) {
+  constexpr int kAhead = Input::kAhead;
+  static_assert(kTurn % (2 * kAhead) == 0);
+  fetch<Input>(next, index + kAhead, read);
+  take<Step, Walk, Input>(walk, now, index, line, first_turn, emit);
+  if constexpr (Step + kAhead < kTurn) {
+    take_turn<Step + kAhead, Walk, Input>(walk, next, now, index + kAhead, line, first_turn, read, emit);
+  }
+}
+
+// Calls emit(i, low band of value i, what read gave kReach values later) for i from line.first - kReach on, `steps`
+// times or a few more. read(i) gives value i of the line; it is asked for some beyond the last, which then is repeated.
+template <bool End, typename Input, typename Read, typename Emit>
+__device__ __forceinline__ void walk_line(const Line& line, int steps, const Read& read, const Emit& emit) {
+  Filter<0, End> walk;
+  Inputs<Input> now, next;
+  fetch<Input>(now, line.first, read);
+#pragma unroll 1
+  for (int turn = 0; turn < steps; turn += kTurn) {
+    take_turn<0, Filter<0, End>, Input>(walk, now, next, line.first + turn, line, line.at_start && turn == 0, read,
+                                        emit);
+  }
+}
 
 // ---------------------------------------------------------------------------------------------------- along rows
 
-constexpr int kRowThreads = 256;
-constexpr int kRowPixels = 512;  // of the result, a block
-constexpr int kRowValues = (kRowPixels + 2 * kReach) * kRgb;
+constexpr int kRowThreads = 128;
+constexpr int kRows = 32;          // of a block: a lane each
+constexpr int kRowPixels = 128;    // of a block's result
+constexpr int kRowMargin = kTurn;  // pixels in front of them, kReach of which are needed
+constexpr int kRowValues = (kRowMargin + kRowPixels + kReach + 1) * kRgb;
+constexpr int kRowPitch = kRowValues + 1;  // odd, so that lanes read different banks
+static_assert(kRows * kRgb <= kRowThreads);
+constexpr int kRowShared = kRows * kRowPitch * static_cast<int>(sizeof(float));
 
-// Grid: rows, parts of a row. across = filtered (reference - video).
-__global__ void __launch_bounds__(kRowThreads)
+struct RowInput {
+  static constexpr int kAhead = 8;
+  float value;
+};
+
+// `row` begins with the line's first value, `result` lies in it.
+template <bool End>
+__device__ __forceinline__ void walk_row(float* row, const Line& line, int begin, int count) {
+  float* result = row + (begin - line.first) * kRgb;
+  walk_line<End, RowInput>(
+      line, begin - line.first + count + kReach,
+      [&](int i) { return RowInput{row[(min(i, line.last) - line.first) * kRgb]}; },
+      [&](int i, float low, const RowInput&) {
+        const int at = i - begin;
+        if (static_cast<unsigned>(at) < static_cast<unsigned>(count)) result[at * kRgb] = low;
+      });
+}
+
+// Grid: groups of rows of all frames, parts of a row. across = filtered (reference - video).
+__global__ void __launch_bounds__(kRowThreads, 3)
     low_pass_rows_kernel(const float* __restrict__ video, const std::uint8_t* __restrict__ reference,
-                         float* __restrict__ across, std::int64_t width) {
-  __shared__ float buffers[2][kRowValues];
-  const std::int64_t row = std::int64_t{blockIdx.x} * width * kRgb;
-  const std::int64_t begin = std::int64_t{blockIdx.y} * kRowPixels;
-  // Pixels [low, high) of the row lie in the buffers.
-  const std::int64_t low = begin < kReach ? 0 : begin - kReach;
-  const std::int64_t high = begin + kRowPixels + kReach < width ? begin + kRowPixels + kReach : width;
-  // In values from `low` on: where the block's result and the frame's edges lie.
-  const int first = static_cast<int>(begin - low) * kRgb, values = static_cast<int>(high - low) * kRgb;
-  const int count = static_cast<int>(width - begin < kRowPixels ? width - begin : kRowPixels) * kRgb;
-  for (int i = static_cast<int>(threadIdx.x); i < values; i += kRowThreads) {
-    const std::int64_t at = row + low * kRgb + i;
-    buffers[0][i] = video_value(reference[at]) - video[at];
-  }
+                         float* __restrict__ across, std::int64_t rows, int width) {
+  extern __shared__ uint4 dynamic_shared[];
+  auto* values = reinterpret_cast<float*>(dynamic_shared);
+  const auto thread = static_cast<int>(threadIdx.x);
+  const std::int64_t first_row = std::int64_t{blockIdx.x} * kRows;
+  const int row_count = static_cast<int>(min(rows - first_row, std::int64_t{kRows}));
+  const int begin = static_cast<int>(blockIdx.y) * kRowPixels, count = min(width - begin, kRowPixels);
+  const int low = max(begin - kRowMargin, 0), high = min(begin + kRowPixels + kReach + 1, width);
+  const std::int64_t offset = (first_row * width + low) * kRgb, stride = std::int64_t{width} * kRgb;
+  const int loaded = (high - low) * kRgb;
+#pragma unroll 4
+  for (int row = 0; row < row_count; ++row) {
 #pragma unroll
-  for (int level = 0; level < kLevels; ++level) {
-    __syncthreads();
-    const float* from = buffers[level % 2];
-    float* to = buffers[1 - level % 2];
-    const int step = (1 << level) * kRgb;
-    // Later levels still reach this far.
-    const int reach = (kReach - ((2 << level) - 1)) * kRgb;
-    const int end = first + count + reach < values ? first + count + reach : values;
-    for (int i = (first > reach ? first - reach : 0) + static_cast<int>(threadIdx.x); i < end; i += kRowThreads) {
-      // What is beyond the buffers is beyond the frame, whose edges repeat.
-      const float left = from[i >= step ? i - step : i % kRgb];
-      const float right = from[i + step < values ? i + step : values - kRgb + i % kRgb];
-      const float result = low_pass(left, from[i], right);
-      if (level == kLevels - 1) {
-        across[row + low * kRgb + i] = result;
-      } else {
-        to[i] = result;
-      }
+    for (int k = 0; k < (kRowValues + kRowThreads - 1) / kRowThreads; ++k) {
+      const int i = k * kRowThreads + thread;
+      if (i >= loaded) continue;
+      const std::int64_t at = offset + row * stride + i;
+      values[row * kRowPitch + i] = video_value(reference[at]) - video[at];
+    }
+  }
+  __syncthreads();
+  if (thread < row_count * kRgb) {
+    float* row = values + thread / kRgb * kRowPitch + thread % kRgb;
+    const Line line{low, high - 1, low == 0};
+    if (high == width) {
+      walk_row<true>(row, line, begin, count);
+    } else {
+      walk_row<false>(row, line, begin, count);
+    }
+  }
+  __syncthreads();
+#pragma unroll 4
+  for (int row = 0; row < row_count; ++row) {
+#pragma unroll
+    for (int k = 0; k < kRowPixels * kRgb / kRowThreads; ++k) {
+      const int i = k * kRowThreads + thread;
+      const int from = (begin - low) * kRgb + i;
+      if (i < count * kRgb) across[offset + row * stride + from] = values[row * kRowPitch + from];
     }
   }
 }
 
 // ------------------------------------------------------------------------------------------------- along columns
 
-constexpr int kColumns = 32;  // values of a row, a block: one a lane
-constexpr int kWarps = 8;
-constexpr int kRows = 128;  // of the result, a block
-constexpr int kBufferRows = kRows + 2 * kReach;
+constexpr int kColumnThreads = 128;  // values of a row, a block
+constexpr int kColumnRows = 256;     // of a block's result
+
+struct ColumnInput {
+  static constexpr int kAhead = 8;
+  float value, video;
+};
 
 // Grid: parts of a row, parts of a column, frames. result = clamp(video + filtered across).
-__global__ void __launch_bounds__(kColumns* kWarps)
+template <bool End>
+__device__ __forceinline__ void walk_column(const float* __restrict__ video, const float* __restrict__ across,
+                                            float* __restrict__ result, int height, int row_values) {
+  const int begin = static_cast<int>(blockIdx.y) * kColumnRows, count = min(height - begin, kColumnRows);
+  const int low = max(begin - kTurn, 0), first_column = static_cast<int>(blockIdx.x) * kColumnThreads;
+  if (first_column + static_cast<int>(threadIdx.x) >= row_values) return;
+  // Places are counted from the block's first: few enough for 32 bits, which halves the instructions of an access.
+  const std::int64_t frame = std::int64_t{blockIdx.z} * height * row_values + first_column;
+  const float* across_from = across + frame + std::int64_t{low} * row_values;
+  const float* video_from = video + frame + std::int64_t{begin} * row_values;
+  float* to = result + frame + std::int64_t{begin} * row_values;
+  const auto place = [row_values](int row) { return static_cast<unsigned>(row * row_values) + threadIdx.x; };
+  const int rows = height - low;
+  walk_line<End, ColumnInput>(
+      Line{0, rows - 1, low == 0}, begin - low + count + kReach,
+      [&](int i) {
+        const auto at = static_cast<unsigned>(i - kReach - (begin - low)), last = static_cast<unsigned>(count - 1);
+        return ColumnInput{across_from[place(min(i, rows - 1))], video_from[place(static_cast<int>(min(at, last)))]};
+      },
+      [&](int i, float low_band, const ColumnInput& input) {
+        const int at = i - (begin - low);
+        if (static_cast<unsigned>(at) >= static_cast<unsigned>(count)) return;
+        to[place(at)] = fminf(fmaxf(input.video + low_band, -1.0f), 1.0f);
+      });
+}
+
+__global__ void __launch_bounds__(kColumnThreads, 3)
     low_pass_columns_kernel(const float* __restrict__ video, const float* __restrict__ across,
-                            float* __restrict__ result, std::int64_t height, std::int64_t row_values) {
-  __shared__ float buffers[2][kBufferRows][kColumns];
-  const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
-  const std::int64_t column = std::int64_t{blockIdx.x} * kColumns + lane;
-  const bool there = column < row_values;
-  const std::int64_t begin = std::int64_t{blockIdx.y} * kRows, frame = std::int64_t{blockIdx.z} * height;
-  // Rows [low, high) of the frame lie in the buffers.
-  const std::int64_t low = begin < kReach ? 0 : begin - kReach;
-  const std::int64_t high = begin + kRows + kReach < height ? begin + kRows + kReach : height;
-  const int first = static_cast<int>(begin - low), rows = static_cast<int>(high - low);
-  const int count = static_cast<int>(height - begin < kRows ? height - begin : kRows);
-#pragma unroll 4
-  for (int y = warp; y < rows; y += kWarps) {
-    buffers[0][y][lane] = there ? across[(frame + low + y) * row_values + column] : 0.0f;
-  }
-#pragma unroll
-  for (int level = 0; level < kLevels; ++level) {
-    __syncthreads();
-    const auto& from = buffers[level % 2];
-    auto& to = buffers[1 - level % 2];
-    const int step = 1 << level, reach = kReach - ((2 << level) - 1);
-    const int lower = first > reach ? first - reach : 0;
-    const int upper = first + count + reach < rows ? first + count + reach : rows;
-    // A warp goes along a chain of rows that are a step apart and reads each of them once. There are `step` chains,
-    // which are cut or shared out so that there is one piece or more for every warp.
-    const int pieces = step < kWarps ? kWarps / step : 1;
-    const int links = (upper - lower + step - 1) / step, piece = (links + pieces - 1) / pieces;
-    for (int chain = warp % (step < kWarps ? step : kWarps); chain < step; chain += kWarps) {
-      const int y_begin = lower + chain + (step < kWarps ? warp / step : 0) * piece * step;
-      const int y_end = y_begin + piece * step < upper ? y_begin + piece * step : upper;
-      if (y_begin >= y_end) continue;
-      // What is beyond the buffers is beyond the frame, whose edges repeat.
-      float above = from[y_begin >= step ? y_begin - step : 0][lane], here = from[y_begin][lane];
-      for (int y = y_begin; y < y_end; y += step) {
-        const float below = from[y + step < rows ? y + step : rows - 1][lane];
-        const float low_band = low_pass(above, here, below);
-        if (level < kLevels - 1) {
-          to[y][lane] = low_band;
-        } else if (there) {
-          const std::int64_t at = (frame + low + y) * row_values + column;
-          result[at] = fminf(fmaxf(video[at] + low_band, -1.0f), 1.0f);
-        }
-        above = here;
-        here = below;
-      }
-    }
+                            float* __restrict__ result, int height, int row_values) {
+  if ((static_cast<int>(blockIdx.y) + 1) * kColumnRows + kReach >= height) {
+    walk_column<true>(video, across, result, height, row_values);
+  } else {
+    walk_column<false>(video, across, result, height, row_values);
   }
 }
 
@@ -128,12 +245,25 @@ cudaError_t launch_wavelet(const float* video, const std::uint8_t* reference, fl
   const auto parts = [](std::int64_t items, std::int64_t per_part) {
     return static_cast<unsigned>((items + per_part - 1) / per_part);
   };
-  const dim3 rows(static_cast<unsigned>(frames * height), parts(width, kRowPixels));
-  low_pass_rows_kernel<<<rows, kRowThreads, 0, stream>>>(video, reference, across, width);
-  if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess) return status;
-  const dim3 columns(parts(width * kRgb, kColumns), parts(height, kRows), static_cast<unsigned>(frames));
-  low_pass_columns_kernel<<<columns, dim3(kColumns, kWarps), 0, stream>>>(video, across, result, height, width * kRgb);
-  return cudaGetLastError();
+  cudaError_t status =
+      cudaFuncSetAttribute(low_pass_rows_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRowShared);
+  if (status != cudaSuccess) return status;
+  static const std::int64_t at_once = lab_choice("FLASHVSR_LAB_WAVELET", 1024);
+  const std::int64_t row_values = width * kRgb;
+  for (std::int64_t frame = 0; frame < frames; frame += at_once) {
+    const std::int64_t count = std::min(at_once, frames - frame), offset = frame * height * row_values;
+    low_pass_rows_kernel<<<dim3(parts(count * height, kRows), parts(width, kRowPixels)), kRowThreads, kRowShared,
+                           stream>>>(video + offset, reference + offset, across + offset, count * height,
+                                     static_cast<int>(width));
+    status = cudaGetLastError();
+    if (status != cudaSuccess) return status;
+    const dim3 columns(parts(row_values, kColumnThreads), parts(height, kColumnRows), static_cast<unsigned>(count));
+    low_pass_columns_kernel<<<columns, kColumnThreads, 0, stream>>>(
+        video + offset, across + offset, result + offset, static_cast<int>(height), static_cast<int>(row_values));
+    status = cudaGetLastError();
+    if (status != cudaSuccess) return status;
+  }
+  return cudaSuccess;
 }
 
 }  // namespace flashvsr::cuda
