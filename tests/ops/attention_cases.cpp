@@ -27,6 +27,8 @@ const std::vector<TokenCase>& token_cases() {
       {{.latents = 2, .rows = 24, .columns = 8, .first_latent = 6, .heads = 3}, 32},
       {{.latents = 4, .rows = 8, .columns = 16, .first_latent = 1000000, .heads = 2}, 128},
       {{.latents = 2, .rows = 16, .columns = 8, .first_latent = 3, .heads = 2}, 8},
+      {{.latents = 4, .rows = 8, .columns = 8, .first_latent = 2, .heads = 9}, 128},
+      {{.latents = 2, .rows = 8, .columns = 8, .first_latent = 4, .heads = 3}, 40},
       {{.latents = 2, .rows = 8, .columns = 8, .first_latent = 1, .heads = 5}, 2}};
   return cases;
 }

@@ -159,7 +159,8 @@ std::vector<OpCase> frame_cases() {
                                                                          r.new_height, r.new_width)};
                      }});
   }
-  for (const Shape& shape : {Shape{1, 1, 1, 3}, Shape{2, 5, 7, 3}, Shape{1, 37, 65, 3}, Shape{3, 128, 96, 3}}) {
+  for (const Shape& shape :
+       {Shape{1, 1, 1, 3}, Shape{2, 5, 7, 3}, Shape{1, 37, 65, 3}, Shape{3, 128, 96, 3}, Shape{1, 300, 270, 3}}) {
     cases.push_back({named("pad_edge and crop", shape), {}, [=](Inputs& in) {
                        Operations& o = in.operations();
                        const Tensor bytes = in.bytes(shape), values = in.tensor(shape);
@@ -272,7 +273,8 @@ std::vector<OpCase> network_cases() {
                        return std::vector{in.operations().linear_concatenated(x, parts)};
                      }});
   }
-  for (const Shape& shape : {Shape{1, 2}, Shape{5, 17}, Shape{130, 256}, Shape{3, 1536}}) {
+  for (const Shape& shape :
+       {Shape{1, 2}, Shape{5, 17}, Shape{130, 256}, Shape{3, 1536}, Shape{9, 1000}, Shape{2, 3080}}) {
     const std::int64_t dim = shape[1];
     // |x| / deviation is below 20 for these inputs, the weights below 5.
     const Tolerance norm{.f32_roundings = 2 * std::sqrt(static_cast<double>(dim)) + 16,
@@ -293,7 +295,8 @@ std::vector<OpCase> network_cases() {
                        return std::vector{in.operations().rms_norm(in.tensor(shape, 3), in.parameter({dim}))};
                      }});
   }
-  for (const Shape& shape : {Shape{1, 1, 1, 1}, Shape{2, 3, 5, 17}, Shape{1, 8, 9, 96}, Shape{2, 4, 3, 384}}) {
+  for (const Shape& shape :
+       {Shape{1, 1, 1, 1}, Shape{2, 3, 5, 17}, Shape{1, 8, 9, 96}, Shape{2, 4, 3, 384}, Shape{1, 3, 2, 3072}}) {
     for (const auto kind : {Activation::none, Activation::silu}) {
       const std::int64_t channels = shape[3];
       // A pixel's largest value is at most sqrt(C) after the norm.

@@ -385,19 +385,23 @@ __global__ void __launch_bounds__(kThreads, 4) split_kernel(const __grid_constan
   }
 }
 
-// Adds the parts of each block.
+// Adds the parts of each block: one channel a thread, so that nothing waits twice. Grid: blocks, q and k, parts of a
+// token.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) block_means_kernel(const __grid_constant__ Arguments<T> arguments) {
   const unsigned role = blockIdx.y;
   const int dim = arguments.dim, block = static_cast<int>(blockIdx.x);
+  const int c = static_cast<int>(blockIdx.z * kThreads + threadIdx.x);
+  if (c >= dim) return;
   float* means = role == kQuery ? arguments.q_means + std::int64_t{block} * dim
                                 : arguments.k_means + arguments.ring_block(block) * dim;
-  for (int c = static_cast<int>(threadIdx.x); c < dim; c += kThreads) {
-    float sum = 0;
+  float parts[kParts];
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) sum += arguments.part_sums(role, block, part)[c];
-    means[c] = sum * (1.0f / kBlockTokens);
-  }
+  for (int part = 0; part < kParts; ++part) parts[part] = arguments.part_sums(role, block, part)[c];
+  float sum = 0;
+#pragma unroll
+  for (int part = 0; part < kParts; ++part) sum += parts[part];
+  means[c] = sum * (1.0f / kBlockTokens);
 }
 
 bool aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
@@ -480,7 +484,8 @@ cudaError_t launch(const SplitQkv& split, cudaStream_t stream) {
     const auto blocks = static_cast<unsigned>(arguments.blocks);
     cudaError_t status = launch_split(arguments, blocks * kParts * kRoles, stream);
     if (status != cudaSuccess) return status;
-    block_means_kernel<T><<<dim3(blocks, 2), kThreads, 0, stream>>>(arguments);
+    const auto token_parts = static_cast<unsigned>((dim + kThreads - 1) / kThreads);
+    block_means_kernel<T><<<dim3(blocks, 2, token_parts), kThreads, 0, stream>>>(arguments);
     status = cudaGetLastError();
     if (status != cudaSuccess) return status;
   }
