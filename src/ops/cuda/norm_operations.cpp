@@ -47,7 +47,8 @@ Tensor CudaOperations::do_channel_rms_norm(const Tensor& x, const Parameter& gam
   const Tensor& gammas = on_device(gamma, DType::f32);
   const Tensor result = allocate(x.shape(), x.dtype());
   const auto kind = activation == Activation::silu ? cuda::Activation::silu : cuda::Activation::none;
-  check(cuda::launch_channel_rms_norm(row_norm(device_, x, result), gammas.data<float>(), kind, stream()), "channel_rms_norm");
+  check(cuda::launch_channel_rms_norm(row_norm(device_, x, result), gammas.data<float>(), kind, stream()),
+        "channel_rms_norm");
   return result;
 }
 

@@ -131,19 +131,19 @@ __global__ void __launch_bounds__(kThreads, Blocks)
 
 constexpr int kMaxColumns = 384;            // octets of a row: threads of a block
 constexpr int kColumnThreads = 768;         // what the registers of a multiprocessor hold at least
-constexpr std::int64_t kMaxRows = 1 << 30;  // so that numbers of rows are ints
+constexpr std::int64_t kMaxRows = 1 << 28;  // so that numbers of rows are ints
 template <typename X, typename Y>
 inline constexpr int kBatchRows = sizeof(X) + sizeof(Y) <= 4 ? 4 : 2;
-constexpr int kStages = 2;
 
 template <typename X, typename Y>
 constexpr int stage_bytes(int threads) {
-  return kStages * kBatchRows<X, Y> * threads * static_cast<int>(sizeof(Octet<X>));
+  return kBatchRows<X, Y> * threads * static_cast<int>(sizeof(Octet<X>));
 }
 
 // Long rows: a thread has one octet of every row of the block's batches, so that scale and shift stay in its registers;
-// the next batch is on its way to shared memory while this one is worked on. A thread reads what it has fetched itself.
-template <typename X, typename Y, typename Kind>
+// the next batches are on their way to shared memory while this one is worked on. A thread reads what it has fetched
+// itself.
+template <typename X, typename Y, typename Kind, int Stages>
 __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
     column_norm_kernel(const X* __restrict__ x, Y* __restrict__ y, int rows, int dim, float part, Kind kind) {
   constexpr int kRows = kBatchRows<X, Y>, kLanes = kWarp / kRows;
@@ -168,8 +168,11 @@ __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
   };
   int first = static_cast<int>(blockIdx.x) * kRows;
   const int step = static_cast<int>(gridDim.x) * kRows;
-  fetch(first, 0);
-  ptx::copy_async_commit();
+#pragma unroll
+  for (int stage = 0; stage < Stages - 1; ++stage) {
+    if (first + stage * step < rows) fetch(first + stage * step, stage);
+    ptx::copy_async_commit();
+  }
   Octet<float> factor{}, shift{};
   if (there) {
     const Octet<float> scale = octets(kind.scale)[column];
@@ -180,13 +183,16 @@ __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
     if constexpr (Kind::kShifted) shift = octets(kind.shift)[column];
   }
 
+  int stage = 0;
   for (int buffer = 0; first < rows; first += step, buffer ^= 1) {
-    if (first + step < rows) fetch(first + step, buffer ^ 1);
+    const int ahead = first + (Stages - 1) * step;
+    if (ahead < rows) fetch(ahead, stage == 0 ? Stages - 1 : stage - 1);
     ptx::copy_async_commit();
-    ptx::copy_async_wait<1>();
+    ptx::copy_async_wait<Stages - 1>();
     Octet<X> in[kRows];
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) in[r] = staged[(buffer * kRows + r) * threads + column];
+    for (int r = 0; r < kRows; ++r) in[r] = staged[(stage * kRows + r) * threads + column];
+    stage = stage + 1 < Stages ? stage + 1 : 0;
 
     // Of each sum, neighbouring lanes get that of one row, and tell the others.
     float sums[kRows];
@@ -275,7 +281,7 @@ void launch_packed(const X* x, Y* y, std::int64_t rows, int dim, int lanes, cons
   packed_norm_kernel<X, Y, Kind, Packs, Rows, Blocks><<<blocks, kThreads, 0, stream>>>(x, y, rows, dim, lanes, kind);
 }
 
-template <typename X, typename Y, typename Kind>
+template <typename X, typename Y, int Stages, typename Kind>
 cudaError_t launch_columns(const X* x, Y* y, const RowNorm& norm, const Kind& kind, int variant, cudaStream_t stream) {
   const int threads = (norm.dim / kOctet + kWarp - 1) / kWarp * kWarp;
   const std::int64_t batches = (norm.rows + kBatchRows<X, Y> - 1) / kBatchRows<X, Y>;
@@ -283,11 +289,11 @@ cudaError_t launch_columns(const X* x, Y* y, const RowNorm& norm, const Kind& ki
   const std::int64_t resident = std::int64_t{norm.multiprocessors} * (kColumnThreads / threads);
   const std::int64_t turns = variant == 3 ? 1 : (batches + resident - 1) / resident;
   const auto blocks = static_cast<unsigned>((batches + turns - 1) / turns);
-  const int shared = stage_bytes<X, Y>(threads);
+  const int shared = Stages * stage_bytes<X, Y>(threads);
   const cudaError_t status =
-      cudaFuncSetAttribute(column_norm_kernel<X, Y, Kind>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+      cudaFuncSetAttribute(column_norm_kernel<X, Y, Kind, Stages>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (status != cudaSuccess) return status;
-  column_norm_kernel<X, Y, Kind><<<blocks, static_cast<unsigned>(threads), shared, stream>>>(
+  column_norm_kernel<X, Y, Kind, Stages><<<blocks, static_cast<unsigned>(threads), shared, stream>>>(
       x, y, static_cast<int>(norm.rows), norm.dim, 1.0f / static_cast<float>(norm.dim), kind);
   return cudaGetLastError();
 }
@@ -304,7 +310,8 @@ cudaError_t launch(const RowNorm& norm, const Kind& kind, bool parameters_aligne
   }
   static const int variant = lab_choice("FLASHVSR_LAB_ROW_NORM", 2);
   if (packs > 3 * kWarp && norm.rows <= kMaxRows && variant >= 2) {
-    return launch_columns(x, y, norm, kind, variant, stream);
+    return variant == 4 ? launch_columns<X, Y, 3>(x, y, norm, kind, variant, stream)
+                        : launch_columns<X, Y, 2>(x, y, norm, kind, variant, stream);
   }
   // As few threads a row as hold it in three packs each, so that short rows leave none idle.
   int lanes = 1;
