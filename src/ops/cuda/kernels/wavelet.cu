@@ -123,7 +123,9 @@ constexpr int kRows = 32;          // of a block: a lane each
 constexpr int kRowPixels = 128;    // of a block's result
 constexpr int kRowMargin = kTurn;  // pixels in front of them, kReach of which are needed
 constexpr int kRowValues = (kRowMargin + kRowPixels + kReach + 1) * kRgb;
-constexpr int kRowPitch = kRowValues + 1;  // odd, so that lanes read different banks
+// Threads are three channels of a row, then those of the next: with this pitch they read different banks.
+constexpr int kRowPitch = kRowValues + kRgb;
+static_assert(kRowPitch % 32 == kRgb);
 static_assert(kRows * kRgb <= kRowThreads);
 constexpr int kRowShared = kRows * kRowPitch * static_cast<int>(sizeof(float));
 
