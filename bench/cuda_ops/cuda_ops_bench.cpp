@@ -1,6 +1,6 @@
 // Operations of the CUDA back end at the sizes of the published model's steady chunk at 768x1408, each beside what the
 // machine can do: linears beside cuBLASLt alone, passes over memory beside a copy of as many bytes.
-//   cuda_ops_bench
+//   cuda_ops_bench [passes]   only the passes over memory
 #include "ops/backend.h"
 #include "random_tensors.h"
 
@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <string_view>
 #include <vector>
 
 namespace flashvsr {
@@ -94,7 +95,7 @@ class PlainProduct {
   cublasLtHandle_t handle_ = nullptr;
 };
 
-void run() {
+void run(bool only_passes) {
   const auto operations = ops::make_backend({.device = ops::Device::cuda, .precision = ops::Precision::bf16});
   ops::Operations& o = *operations;
   const auto wait = [&o] { o.synchronize(); };
@@ -123,6 +124,7 @@ void run() {
                          Layer{"o, bias, gate, residual", kDim, kDim, ops::Activation::none, true, true},
                          Layer{"ffn in, bias, GELU", kDim, kHidden, ops::Activation::gelu_tanh, false, false},
                          Layer{"ffn out, bias, gate, residual", kHidden, kDim, ops::Activation::none, true, true}}) {
+    if (only_passes) break;
     const ops::LinearWeights weights{parameter({l.out, l.in}, 31), parameter({l.out}, 32)};
     const std::vector<Tensor>& in = l.in == kDim ? x : hidden;
     const std::vector<Tensor> out = buffers({kTokens, l.out}, kBf16, 41);
@@ -189,9 +191,9 @@ void run() {
 }  // namespace
 }  // namespace flashvsr
 
-int main() {
+int main(int argc, char** argv) {
   try {
-    flashvsr::run();
+    flashvsr::run(argc > 1 && std::string_view(argv[1]) == "passes");
   } catch (const std::exception& error) {
     fmt::print(stderr, "cuda_ops_bench: {}\n", error.what());
     return 1;
