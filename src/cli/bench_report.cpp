@@ -171,6 +171,10 @@ ordered_json describe_bench(const BenchSubject& subject, const BenchResult& resu
   ordered_json list = ordered_json::array();
   for (const OperationResult& operation : result.operations) {
     const Sum sum = sum_of(operation, subject.rates);
+    if (operation.part == ops::kCopiesPart) {
+      report["copies"].push_back(named({{"name", operation.operation}}, describe(sum, frames, floor)));
+      continue;
+    }
     add(parts[part_of(operation)], sum);
     add(networks[operation.part], sum);
     add(all, sum);
@@ -229,6 +233,7 @@ void print_bench(const ordered_json& report, bool detail) {
   parts.push_back(named({{"name", "sum"}}, report["all_parts"]));
   print_table(parts, unit, "part", floor, by_name);
   print_table(report["networks"], unit, "network", floor, by_name);
+  if (report.contains("copies")) print_table(report["copies"], unit, "copies beside it", floor, by_name);
   if (detail) {
     ordered_json operations = report["operations"];
     std::stable_sort(operations.begin(), operations.end(), [](const ordered_json& a, const ordered_json& b) {

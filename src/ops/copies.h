@@ -2,8 +2,13 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "ops/profile.h"
+
+#include <memory>
 
 namespace flashvsr::ops {
+
+enum class CopyDirection { to_device, to_host };
 
 // The bytes of `from` go to `to`.
 struct CopyPair {
@@ -14,6 +19,11 @@ struct CopyPair {
 class Copies {
  public:
   virtual ~Copies() = default;
+};
+
+// Where copies begin and end in the order of those of their direction; null from back ends that copy at once.
+struct CopyMarks {
+  std::unique_ptr<Mark> begin, end;
 };
 
 }  // namespace flashvsr::ops

@@ -36,17 +36,20 @@ void KvCache::begin_chunk(std::int64_t windows) {
   new_windows = windows;
 }
 
-// One that is free, or the first whose window has gone.
-std::int64_t KvCache::take_slot(Operations& operations) {
-  if (free_slots.empty()) {
-    require(!leaving.empty(), "a window does not fit into the KV cache");
-    operations.finish_copies(*leaving.front().copies);
-    free_slots.push_back(leaving.front().slot);
+// `rather_leaving`: copies take it, which wait for those that leave without holding anything up. What is free is left
+// to the next layer's new windows, as far as those need it.
+KvCache::Leaving KvCache::take_slot(bool rather_leaving) {
+  require(!free_slots.empty() || !leaving.empty(), "a window does not fit into the KV cache");
+  const std::int64_t reserved = rather_leaving && !leaving.empty() ? new_windows : 0;
+  Leaving taken;
+  if (static_cast<std::int64_t>(free_slots.size()) > reserved) {
+    taken.slot = free_slots.back();
+    free_slots.pop_back();
+  } else {
+    taken = std::move(leaving.front());
     leaving.pop_front();
   }
-  const std::int64_t slot = free_slots.back();
-  free_slots.pop_back();
-  return slot;
+  return taken;
 }
 
 KvCache::Window KvCache::window_at(std::int64_t slot) const {
@@ -54,24 +57,31 @@ KvCache::Window KvCache::window_at(std::int64_t slot) const {
   return {slot, k.sliced(begin, end), v.sliced(begin, end), k_means.sliced(begin, end)};
 }
 
-void KvCache::fetch(Operations& operations, Layer& layer) {
+void KvCache::fetch(Operations& operations, std::size_t layer) {
   std::vector<CopyPair> pairs;
-  for (Window& window : layer.windows) {
+  std::vector<std::shared_ptr<Copies>> after;
+  for (Window& window : layers[layer].windows) {
     if (window.slot != kNowhere) continue;
-    if (window.departure) operations.finish_copies(*std::exchange(window.departure, nullptr));
-    window.slot = take_slot(operations);
+    Leaving taken = take_slot(true);
+    if (taken.copies) after.push_back(std::move(taken.copies));
+    if (window.departure) after.push_back(std::exchange(window.departure, nullptr));
+    window.slot = taken.slot;
     add_pairs(pairs, window_at(window.slot), window);
   }
-  if (!pairs.empty()) layer.arrival = operations.start_copies(pairs);
+  if (!pairs.empty()) layers[layer].arrival = operations.start_copies(CopyDirection::to_device, pairs, after);
 }
 
 void KvCache::append(Operations& operations, std::size_t layer, std::int64_t windows) {
   Layer& current = layers.at(layer);
-  fetch(operations, current);  // what has not been fetched yet
+  // What has not been fetched yet: in a chunk that nothing ran before.
+  fetch(operations, layer);
   if (current.arrival) operations.finish_copies(*std::exchange(current.arrival, nullptr));
-  for (std::int64_t i = 0; i < windows; ++i)
-    current.windows.push_back({.slot = take_slot(operations), .k = {}, .v = {}, .k_means = {}});
-  if (layer + 1 < layers.size()) fetch(operations, layers[layer + 1]);
+  for (std::int64_t i = 0; i < windows; ++i) {
+    const Leaving taken = take_slot(false);
+    if (taken.copies) operations.finish_copies(*taken.copies);
+    current.windows.push_back({.slot = taken.slot, .k = {}, .v = {}, .k_means = {}});
+  }
+  if (layer + 1 < layers.size()) fetch(operations, layer + 1);
 }
 
 void KvCache::release(Operations& operations, std::size_t layer) {
@@ -107,14 +117,19 @@ void KvCache::release(Operations& operations, std::size_t layer) {
     departing.emplace_back(slot, &window);
   }
   if (!pairs.empty()) {
-    const std::shared_ptr<Copies> copies = operations.start_copies(pairs);
+    const std::shared_ptr<Copies> copies = operations.start_copies(CopyDirection::to_host, pairs);
     for (const auto& [slot, window] : departing) {
       window->departure = copies;
       leaving.push_back({slot, copies});
     }
   }
-  // The first layer's come while the decoder works.
-  if (layer + 1 == layers.size() && !shares_slots) fetch(operations, layers.front());
+  // The first layers' come while the decoder works. Between chunks nothing may be in slots that are shared.
+  const std::size_t ahead = layer + std::min<std::size_t>(2, layers.size() - 1);
+  if (ahead < layers.size()) {
+    fetch(operations, ahead);
+  } else if (!shares_slots) {
+    fetch(operations, ahead % layers.size());
+  }
 }
 
 KvCache KvCache::sibling() {

@@ -19,7 +19,10 @@ class Operations;
 //
 // Where a device has not memory enough, the oldest windows of layers lie in the host's memory between chunks (they are
 // spilled): they come to free slots while the layer before runs, and give them up after the layer's attention. A window
-// goes to the host once, when it has become one of the oldest.
+// goes to the host once, when it has become one of the oldest. Copies are started so early that between their start and
+// what waits for them a whole layer is computed: layer n + 2's windows begin to come when layer n has released its
+// slots. Computing waits for what comes; what comes waits for what leaves its slot, and computing does not, except in
+// the first chunk.
 //
 // Several caches of one kind that run one after the other (a frame's tiles) may share their slots if all of their
 // windows are spilled: the one that runs takes them over.
@@ -41,8 +44,8 @@ struct KvCache {
   };
   // A slot whose window is on its way to the host.
   struct Leaving {
-    std::int64_t slot;
-    std::shared_ptr<Copies> copies;
+    std::int64_t slot = kNowhere;
+    std::shared_ptr<Copies> copies = nullptr;
   };
 
   Tensor k, v;                     // [slots * S, 128, dim] compute type
@@ -58,11 +61,12 @@ struct KvCache {
 
   // Starts a chunk of `windows` windows. Throws if a layer has not been released since it was appended to.
   void begin_chunk(std::int64_t windows);
-  // Gives the layer slots for `windows` more windows, whose contents are undefined, and starts to fetch the next
-  // layer's spilled windows: append_qkv calls it. Throws if there are not as many slots.
+  // Gives the layer slots for `windows` more windows, whose contents are undefined: append_qkv calls it. Throws if
+  // there are not as many slots.
   void append(Operations& operations, std::size_t layer, std::int64_t windows);
   // STATE. The layer's attention over the current chunk has been issued: forgets its windows beyond the newest
-  // kept_windows, so that the next layer may use their slots, and spills what does not stay.
+  // kept_windows, so that the next layer may use their slots, spills what does not stay, and starts to fetch the
+  // spilled windows of the layer after the next, which behind the last layers is one of the next chunk.
   void release(Operations& operations, std::size_t layer);
 
   // An empty cache of the same kind without slots, all of whose windows are spilled as this one's must be. From now on
@@ -82,8 +86,9 @@ struct KvCache {
   std::int64_t kept_blocks() const;
 
  private:
-  std::int64_t take_slot(Operations& operations);
-  void fetch(Operations& operations, Layer& layer);
+  // A slot, and what brings away the window that was in it; null: it has gone.
+  Leaving take_slot(bool rather_leaving);
+  void fetch(Operations& operations, std::size_t layer);
 };
 
 // Slots that `layers` layers need: those of the windows kept in all layers and one chunk's of the layer that runs; with

@@ -101,6 +101,27 @@ HostCopy Operations::start_to_host(const Tensor& x) {
   return measured(*this, "to_host", reading(x), [&] { return do_start_to_host(x); });
 }
 
+// Counted as a part of their own, as they take time beside everything else.
+std::shared_ptr<Copies> Operations::start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                                 std::span<const std::shared_ptr<Copies>> after) {
+  require(!pairs.empty(), "start_copies: there is nothing to copy");
+  if (!profile_.enabled) return do_start_copies(direction, pairs, after, nullptr);
+  CopyMarks marks;
+  std::shared_ptr<Copies> copies = do_start_copies(direction, pairs, after, &marks);
+  if (marks.begin) {
+    Work work;
+    for (const CopyPair& pair : pairs) work.bytes += bytes_of(pair.from);
+    const ProfilePart part(*this, kCopiesPart);
+    profile_.add(direction == CopyDirection::to_host ? "to_host" : "to_device", work, std::move(marks.begin),
+                 std::move(marks.end));
+  }
+  return copies;
+}
+
+void Operations::finish_copies(const Copies& copies) {
+  measured(*this, "wait_for_copies", Work(), [&] { do_finish_copies(copies); });
+}
+
 Tensor Operations::constant(const Parameter& parameter, DType type) {
   check(parameter && is_float_type(type), "constant", "a parameter becomes f32 or bf16", {parameter});
   return measured(*this, "constant", Work(), [&] { return do_from_host(parameter.values(), type); });

@@ -89,11 +89,12 @@ class Operations {
   virtual Tensor transfer_memory(const Shape& shape, DType type) = 0;
   // Memory of the host for such copies, contents undefined.
   virtual Tensor host_memory(const Shape& shape, DType type) = 0;
-  // STATE. Starts copies between memory of these two kinds, all in one direction: behind everything that was issued so
-  // far, beside what is issued from now on.
-  virtual std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) = 0;
+  // STATE. Starts copies between memory of these two kinds: behind those of the same direction that were started
+  // before, behind the copies `after` and behind everything that was issued so far, beside what is issued from now on.
+  std::shared_ptr<Copies> start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                       std::span<const std::shared_ptr<Copies>> after = {});
   // What is issued from now on waits for them.
-  virtual void finish_copies(const Copies& copies) = 0;
+  void finish_copies(const Copies& copies);
 
   // ---- element-wise -------------------------------------------------------------------------------------------
   // a + b, a - b: the same shape, f32 or compute type; the result has the type of `a`.
@@ -218,6 +219,10 @@ class Operations {
   virtual Tensor do_to_host(const Tensor& x) = 0;
   virtual HostCopy do_start_to_host(const Tensor& x) { return HostCopy(do_to_host(x)); }
   virtual Tensor do_zeros(const Shape& shape, DType type) = 0;
+  // `marks` is null if nothing is measured.
+  virtual std::shared_ptr<Copies> do_start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                                  std::span<const std::shared_ptr<Copies>> after, CopyMarks* marks) = 0;
+  virtual void do_finish_copies(const Copies& copies) = 0;
   virtual Tensor do_cast(const Tensor& x, DType type) = 0;
   virtual Tensor do_concatenate(std::span<const Tensor> parts) = 0;
   virtual void do_store(const Tensor& destination, std::int64_t begin, const Tensor& x) = 0;

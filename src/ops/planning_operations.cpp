@@ -155,10 +155,11 @@ Tensor PlanningOperations::host_memory(const Shape& shape, DType type) {
   host_bytes_ += bytes;
   return Tensor(shape, type, std::make_shared<HostPlace>(bytes));
 }
-std::shared_ptr<Copies> PlanningOperations::start_copies(std::span<const CopyPair>) {
+std::shared_ptr<Copies> PlanningOperations::do_start_copies(CopyDirection, std::span<const CopyPair>,
+                                                            std::span<const std::shared_ptr<Copies>>, CopyMarks*) {
   return std::make_shared<Copies>();
 }
-void PlanningOperations::finish_copies(const Copies&) {}
+void PlanningOperations::do_finish_copies(const Copies&) {}
 
 // -------------------------------------------------------------------------------------------------- element-wise
 

@@ -13,6 +13,9 @@ namespace flashvsr::ops {
 
 class Operations;
 
+// The part of copies that run beside computing (Operations::start_copies): their time is no part of that of all else.
+inline constexpr const char* kCopiesPart = "copies";
+
 // What an operation has to do, whatever a back end saves or wastes.
 struct Work {
   // Multiply-adds counted twice, after exact merging.

@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t kBlocks = 2, kDim = 4;
 
 // A back end whose copies happen as late as they may: when they are waited for, behind those of their direction that
-// were started before. What is read too early, or written over too early, shows.
+// were started before and those that they wait for. What is read too early, or written over too early, shows.
 class LateOperations final : public ReferenceOperations {
  public:
   LateOperations() : ReferenceOperations({}) {}
@@ -27,32 +27,40 @@ class LateOperations final : public ReferenceOperations {
     std::fill_n(host.mutable_data<float>(), host.elements(), -1.0f);
     return host;
   }
-  std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override {
-    const auto copies = std::make_shared<Started>();
-    copies->outwards = host_.contains(pairs[0].to.storage().get());
+
+ protected:
+  std::shared_ptr<Copies> do_start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                          std::span<const std::shared_ptr<Copies>> after, CopyMarks*) override {
+    const bool outwards = direction == CopyDirection::to_host;
     for (const CopyPair& pair : pairs) {
-      EXPECT_EQ(host_.contains(pair.to.storage().get()), copies->outwards);
-      EXPECT_NE(host_.contains(pair.from.storage().get()), copies->outwards);
+      EXPECT_EQ(host_.contains(pair.to.storage().get()), outwards);
+      EXPECT_NE(host_.contains(pair.from.storage().get()), outwards);
       EXPECT_EQ(pair.to.bytes(), pair.from.bytes());
     }
+    const auto copies = std::make_shared<Started>();
     copies->pairs.assign(pairs.begin(), pairs.end());
-    (copies->outwards ? out_ : in_).push_back(copies);
+    copies->after.assign(after.begin(), after.end());
+    copies->outwards = outwards;
+    (outwards ? out_ : in_).push_back(copies);
     return copies;
   }
-  void finish_copies(const Copies& copies) override {
+  void do_finish_copies(const Copies& copies) override {
     auto& queue = static_cast<const Started&>(copies).outwards ? out_ : in_;
     const auto is_it = [&](const auto& started) { return started.get() == &copies; };
-    const auto end = std::find_if(queue.begin(), queue.end(), is_it);
-    if (end == queue.end()) return;
-    for (auto started = queue.begin(); started != std::next(end); ++started) {
-      ReferenceOperations::start_copies((*started)->pairs);
+    if (std::none_of(queue.begin(), queue.end(), is_it)) return;
+    for (bool done = false; !done;) {
+      const std::shared_ptr<Started> first = queue.front();
+      for (const std::shared_ptr<Copies>& other : first->after) do_finish_copies(*other);
+      ReferenceOperations::do_start_copies({}, first->pairs, {}, nullptr);
+      queue.pop_front();
+      done = first.get() == &copies;
     }
-    queue.erase(queue.begin(), std::next(end));
   }
 
  private:
   struct Started final : Copies {
     std::vector<CopyPair> pairs;
+    std::vector<std::shared_ptr<Copies>> after;
     bool outwards = false;
   };
   std::set<const Storage*> host_;
@@ -150,9 +158,10 @@ TEST(KvCache, NoWindowIsCopiedMoreOftenThanNeeded) {
       ++hosts;
       return ReferenceOperations::host_memory(shape, type);
     }
-    std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override {
+    std::shared_ptr<Copies> do_start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                            std::span<const std::shared_ptr<Copies>> after, CopyMarks* marks) override {
       copies += static_cast<int>(pairs.size());
-      return ReferenceOperations::start_copies(pairs);
+      return ReferenceOperations::do_start_copies(direction, pairs, after, marks);
     }
     int hosts = 0, copies = 0;
   } operations;
@@ -165,11 +174,84 @@ TEST(KvCache, NoWindowIsCopiedMoreOftenThanNeeded) {
       cache.append(operations, layer, cache.new_windows);
       cache.release(operations, layer);
     }
-    // Two windows of a layer go, and the first layer's come back; later two of a layer come, and one goes. Each is k, v
-    // and means.
-    EXPECT_EQ(operations.copies, 3 * (chunk == 0 ? 2 * kLayers + 2 : 3 * kLayers));
+    // Two windows of a layer go, and the first two layers' come back; later two of a layer come, and one goes. Each is
+    // k, v and means.
+    EXPECT_EQ(operations.copies, 3 * (chunk == 0 ? 2 * kLayers + 4 : 3 * kLayers));
   }
   EXPECT_EQ(operations.hosts, 3 * 2 * kLayers);
+}
+
+// Milliseconds of a device that computes, receives and sends at the same time, each in the order of what was issued.
+class TimedOperations final : public ReferenceOperations {
+ public:
+  explicit TimedOperations(double window) : ReferenceOperations({}), window_(window) {}
+
+  void compute(double duration) { now += duration; }
+
+  double now = 0;      // of what computes
+  double least = 1e9;  // between the start of copies and computing that waits for them
+  int departures = 0;  // that computing waited for
+
+ protected:
+  std::shared_ptr<Copies> do_start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                          std::span<const std::shared_ptr<Copies>> after, CopyMarks*) override {
+    const bool outwards = direction == CopyDirection::to_host;
+    double& end = outwards ? sent_ : received_;
+    end = std::max(end, now);
+    for (const std::shared_ptr<Copies>& copies : after) end = std::max(end, static_cast<const Timed&>(*copies).end);
+    end += window_ * static_cast<double>(pairs.size()) / 3;
+    const auto started = std::make_shared<Timed>();
+    started->start = now;
+    started->end = end;
+    started->outwards = outwards;
+    return started;
+  }
+  void do_finish_copies(const Copies& copies) override {
+    const auto& timed = static_cast<const Timed&>(copies);
+    least = std::min(least, now - timed.start);
+    departures += timed.outwards ? 1 : 0;
+    now = std::max(now, timed.end);
+  }
+
+ private:
+  struct Timed final : Copies {
+    double start = 0, end = 0;
+    bool outwards = false;
+  };
+  const double window_;
+  double received_ = 0, sent_ = 0;  // when what was started will be done
+};
+
+// As long as a layer's windows come in the time that the layer takes, computing is not held up: it waits for no window
+// that leaves, and for those that come a whole layer after they began to.
+TEST(KvCache, CopiesHideBehindLayers) {
+  constexpr std::int64_t kLayers = 30, kKept = 3;
+  constexpr double kProjections = 0.7, kAttention = 1.2, kRest = 1.8, kDecoder = 20;
+  constexpr double kLayer = kProjections + kAttention + kRest, kChunk = kLayers * kLayer + kDecoder;
+  for (const std::int64_t spilled : {1, 29, 30, 31, 59, 60, 61, 89, 90}) {
+    SCOPED_TRACE(fmt::format("{} windows are spilled", spilled));
+    const auto of_layer = static_cast<double>((spilled + kLayers - 1) / kLayers);
+    TimedOperations operations(0.98 * kLayer / of_layer);
+    KvCache cache = make_kv_cache(operations, kLayers, kBlocks, kDim, kKept, 3, spilled);
+    for (int chunk = 0; chunk < 6; ++chunk) {
+      const double begin = operations.now;
+      operations.least = 1e9;
+      operations.departures = 0;
+      cache.begin_chunk(chunk == 0 ? 3 : 1);
+      for (std::size_t layer = 0; layer < kLayers; ++layer) {
+        operations.compute(kProjections);
+        cache.append(operations, layer, cache.new_windows);
+        operations.compute(kAttention);
+        cache.release(operations, layer);
+        operations.compute(kRest);
+      }
+      operations.compute(kDecoder);
+      if (chunk < 2) continue;
+      EXPECT_NEAR(operations.now - begin, kChunk, 1e-9) << "chunk " << chunk;
+      EXPECT_GE(operations.least, kLayer) << "chunk " << chunk;
+      EXPECT_EQ(operations.departures, 0) << "chunk " << chunk;
+    }
+  }
 }
 
 // Tiles of a frame: one pool, each cache its own windows.

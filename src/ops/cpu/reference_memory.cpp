@@ -40,12 +40,13 @@ CpuSettings resolved(CpuSettings settings) {
 ReferenceOperations::ReferenceOperations(const CpuSettings& settings)
     : settings_(resolved(settings)), pool_(MemoryPool::create()) {}
 
-std::shared_ptr<Copies> ReferenceOperations::start_copies(std::span<const CopyPair> pairs) {
+std::shared_ptr<Copies> ReferenceOperations::do_start_copies(CopyDirection, std::span<const CopyPair> pairs,
+                                                             std::span<const std::shared_ptr<Copies>>, CopyMarks*) {
   for (const CopyPair& pair : pairs) std::memcpy(pair.to.mutable_raw(), pair.from.raw(), pair.from.bytes());
   return std::make_shared<Copies>();
 }
 
-void ReferenceOperations::finish_copies(const Copies&) {}
+void ReferenceOperations::do_finish_copies(const Copies&) {}
 
 std::size_t ReferenceOperations::available_memory() const {
   const std::size_t all = physical_memory().value_or(kUnboundedMemory);

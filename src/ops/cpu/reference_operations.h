@@ -30,8 +30,6 @@ class ReferenceOperations : public Operations {
   // Copies are done when they are started.
   Tensor transfer_memory(const Shape& shape, DType type) override { return zeros(shape, type); }
   Tensor host_memory(const Shape& shape, DType type) override { return allocate_host(shape, type); }
-  std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override;
-  void finish_copies(const Copies& copies) override;
 
  protected:
   const CpuSettings& settings() const { return settings_; }
@@ -54,6 +52,9 @@ class ReferenceOperations : public Operations {
   Tensor do_from_host(const Tensor& host, DType type) override;
   Tensor do_to_host(const Tensor& x) override;
   Tensor do_zeros(const Shape& shape, DType type) override;
+  std::shared_ptr<Copies> do_start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                          std::span<const std::shared_ptr<Copies>> after, CopyMarks* marks) override;
+  void do_finish_copies(const Copies& copies) override;
   Tensor do_cast(const Tensor& x, DType type) override;
   Tensor do_concatenate(std::span<const Tensor> parts) override;
   void do_store(const Tensor& destination, std::int64_t begin, const Tensor& x) override;

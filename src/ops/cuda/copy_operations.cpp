@@ -14,11 +14,17 @@ Tensor CudaOperations::transfer_memory(const Shape& shape, DType type) { return 
 
 Tensor CudaOperations::host_memory(const Shape& shape, DType type) { return copies_->host_memory(shape, type); }
 
-std::shared_ptr<Copies> CudaOperations::start_copies(std::span<const CopyPair> pairs) {
-  return copies_->start(pairs, stream());
+std::shared_ptr<Copies> CudaOperations::do_start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                                        std::span<const std::shared_ptr<Copies>> after,
+                                                        CopyMarks* marks) {
+  copies_->hold_back(direction, after, stream());
+  if (marks) marks->begin = mark_on(copies_->stream(direction));
+  std::shared_ptr<Copies> started = copies_->start(direction, pairs);
+  if (marks) marks->end = mark_on(copies_->stream(direction));
+  return started;
 }
 
-void CudaOperations::finish_copies(const Copies& copies) { cuda::CopyStreams::finish(copies, stream()); }
+void CudaOperations::do_finish_copies(const Copies& copies) { cuda::CopyStreams::finish(copies, stream()); }
 
 void CudaOperations::synchronize() {
   device_.synchronize();

@@ -66,23 +66,27 @@ Tensor CopyStreams::host_memory(const Shape& shape, DType type) {
   return Tensor(shape, type, std::make_shared<PinnedStorage>(data, bytes, shared_from_this()));
 }
 
-std::shared_ptr<ops::Copies> CopyStreams::start(std::span<const ops::CopyPair> pairs, cudaStream_t computing) {
+void CopyStreams::hold_back(ops::CopyDirection direction, std::span<const std::shared_ptr<ops::Copies>> after,
+                            cudaStream_t computing) const {
+  Event(computing).hold_back(stream(direction));
+  for (const std::shared_ptr<ops::Copies>& copies : after) finish(*copies, stream(direction));
+}
+
+std::shared_ptr<ops::Copies> CopyStreams::start(ops::CopyDirection direction, std::span<const ops::CopyPair> pairs) {
   const auto is_host = [](const Tensor& x) { return dynamic_cast<const PinnedStorage*>(x.storage().get()) != nullptr; };
-  const bool outwards = is_host(pairs[0].to);
-  const cudaStream_t stream = outwards ? to_host_ : to_device_;
-  Event(computing).hold_back(stream);
+  const bool outwards = direction == ops::CopyDirection::to_host;
   for (const ops::CopyPair& pair : pairs) {
     require(is_host(pair.to) == outwards && is_host(pair.from) != outwards && pair.to.bytes() == pair.from.bytes(),
             "copies go between the device and memory that is made for them, in one direction");
     check(cudaMemcpyAsync(pair.to.mutable_raw(), pair.from.raw(), pair.from.bytes(),
-                          outwards ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice, stream),
+                          outwards ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice, stream(direction)),
           "copying state");
   }
-  return std::make_shared<StartedCopies>(stream);
+  return std::make_shared<StartedCopies>(stream(direction));
 }
 
-void CopyStreams::finish(const ops::Copies& copies, cudaStream_t computing) {
-  static_cast<const StartedCopies&>(copies).end.hold_back(computing);
+void CopyStreams::finish(const ops::Copies& copies, cudaStream_t waiting) {
+  static_cast<const StartedCopies&>(copies).end.hold_back(waiting);
 }
 
 void CopyStreams::download(void* host, const Tensor& from, const Device& device) {

@@ -31,11 +31,17 @@ class CopyStreams : public std::enable_shared_from_this<CopyStreams> {
   // Pinned memory. Throws Error(out_of_memory).
   Tensor host_memory(const Shape& shape, DType type);
 
-  // Begins when `computing` has done what was issued on it so far.
-  std::shared_ptr<ops::Copies> start(std::span<const ops::CopyPair> pairs, cudaStream_t computing);
-  // What is issued on `computing` from now on waits for the copies.
-  static void finish(const ops::Copies& copies, cudaStream_t computing);
-  // Copies a finished tensor behind what `computing` has done so far, beside what is issued on it from now on: by way
+  cudaStream_t stream(ops::CopyDirection direction) const {
+    return direction == ops::CopyDirection::to_host ? to_host_ : to_device_;
+  }
+  // Copies in this direction that are started from now on begin when `after` have ended and `computing` has done what
+  // was issued on it so far.
+  void hold_back(ops::CopyDirection direction, std::span<const std::shared_ptr<ops::Copies>> after,
+                 cudaStream_t computing) const;
+  std::shared_ptr<ops::Copies> start(ops::CopyDirection direction, std::span<const ops::CopyPair> pairs);
+  // What is issued on `waiting` from now on waits for the copies.
+  static void finish(const ops::Copies& copies, cudaStream_t waiting);
+  // Copies a finished tensor behind what the device has computed so far, beside what is issued on it from now on: by way
   // of memory of its own, so that when the tensor's is free again does not depend on how fast the link is.
   void download(void* host, const Tensor& from, const Device& device);
   cudaStream_t downloading() const { return downloading_; }

@@ -52,8 +52,6 @@ class CudaOperations : public Operations {
   std::size_t available_memory() const override;
   Tensor transfer_memory(const Shape& shape, DType type) override;
   Tensor host_memory(const Shape& shape, DType type) override;
-  std::shared_ptr<Copies> start_copies(std::span<const CopyPair> pairs) override;
-  void finish_copies(const Copies& copies) override;
   Hardware hardware() const override;
   std::unique_ptr<Mark> mark() override;
   std::shared_ptr<Arrival> arrival() override;
@@ -64,6 +62,9 @@ class CudaOperations : public Operations {
   Tensor do_to_host(const Tensor& x) override;
   HostCopy do_start_to_host(const Tensor& x) override;
   Tensor do_zeros(const Shape& shape, DType type) override;
+  std::shared_ptr<Copies> do_start_copies(CopyDirection direction, std::span<const CopyPair> pairs,
+                                          std::span<const std::shared_ptr<Copies>> after, CopyMarks* marks) override;
+  void do_finish_copies(const Copies& copies) override;
   Tensor do_cast(const Tensor& x, DType type) override;
   Tensor do_concatenate(std::span<const Tensor> parts) override;
   void do_store(const Tensor& destination, std::int64_t begin, const Tensor& x) override;
@@ -125,6 +126,8 @@ class CudaOperations : public Operations {
 
  private:
   cudaStream_t stream() const { return device_.stream(); }
+  // In the order of what was issued to `stream`.
+  static std::unique_ptr<Mark> mark_on(cudaStream_t stream);
   // An activation with undefined contents.
   Tensor allocate(const Shape& shape, DType type) const { return device_.allocate(shape, type); }
   // A parameter's values on the device in `type`, uploaded once and kept.

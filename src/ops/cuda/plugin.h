@@ -26,6 +26,6 @@ struct CudaPlugin {
   std::string (*describe)();
 };
 
-inline constexpr const char* kCudaPluginVersion = "flashvsr-cuda-3";
+inline constexpr const char* kCudaPluginVersion = "flashvsr-cuda-4";
 
 }  // namespace flashvsr::ops

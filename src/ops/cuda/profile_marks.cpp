@@ -35,7 +35,9 @@ class EventMark final : public Mark {
 
 }  // namespace
 
-std::unique_ptr<Mark> CudaOperations::mark() { return std::make_unique<EventMark>(stream()); }
+std::unique_ptr<Mark> CudaOperations::mark() { return mark_on(stream()); }
+
+std::unique_ptr<Mark> CudaOperations::mark_on(cudaStream_t stream) { return std::make_unique<EventMark>(stream); }
 
 Hardware CudaOperations::hardware() const {
   const cudaDeviceProp& properties = device_.properties();
