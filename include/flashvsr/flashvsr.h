@@ -113,6 +113,7 @@ typedef struct flashvsr_model_settings {
      it is not enough, the decoder works in smaller slices; on a device a part of the KV cache lies in the host's
      memory, which is slower; and at last frames are cut into tiles (flashvsr_stream_settings). */
   uint64_t memory_limit;
+  int device_index; /* with FLASHVSR_DEVICE_CUDA: which of the devices, from 0; else 0 */
 } flashvsr_model_settings;
 
 typedef struct flashvsr_stream_settings {
@@ -159,9 +160,9 @@ typedef enum flashvsr_chroma_siting {
 } flashvsr_chroma_siting;
 
 /* A picture of Y'CbCr 4:2:0 as video decoders give it and encoders take it: a plane of luma, and one of half the size
-   (rounded up) in which a sample of Cb and one of Cr take turns. It lies in the memory of the model's device, device 0
-   and its primary context for CUDA; in the host's memory where the CPU computes. It has the size of the stream's input
-   or output. */
+   (rounded up) in which a sample of Cb and one of Cr take turns. It lies in the memory of the model's device, for CUDA
+   in its primary context; in the host's memory where the CPU computes. It has the size of the stream's input or
+   output. */
 typedef struct flashvsr_image {
   size_t struct_size;
   flashvsr_image_format format;

@@ -1,12 +1,45 @@
 #include "cli/backend_options.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
 namespace flashvsr::cli {
+
+std::optional<DeviceChoice> parse_device(const std::string& text) {
+  constexpr std::string_view kNumbered = "cuda:";
+  for (const char* name : {"auto", "cpu", "cuda", "cpu-reference"}) {
+    if (text == name) return DeviceChoice{.name = text};
+  }
+  if (!text.starts_with(kNumbered)) return std::nullopt;
+  DeviceChoice choice{.name = "cuda"};
+  const char* end = text.data() + text.size();
+  const auto [read, error] = std::from_chars(text.data() + kNumbered.size(), end, choice.index);
+  if (error != std::errc() || read != end || choice.index < 0) return std::nullopt;
+  return choice;
+}
+
+void add_device_option(CLI::App& command, std::string& device, const std::vector<std::string>& names,
+                       const std::string& description) {
+  const auto check = [names](const std::string& text) {
+    const std::optional<DeviceChoice> choice = parse_device(text);
+    return choice && std::ranges::find(names, choice->name) != names.end()
+               ? std::string()
+               : fmt::format("must be {} or cuda:NUMBER", fmt::join(names, ", "));
+  };
+  command.add_option("--device", device, description + "; cuda:1 is the second CUDA device")
+      ->check(CLI::Validator(check, fmt::format("{}|cuda:N", fmt::join(names, "|")), "device"))
+      ->capture_default_str();
+}
 
 ops::BackendSettings BackendOptions::settings() const {
   ops::BackendSettings settings;
-  if (device == "cpu") settings.device = ops::Device::cpu;
-  if (device == "cpu-reference") settings.device = ops::Device::cpu_reference;
-  if (device == "cuda") settings.device = ops::Device::cuda;
+  const DeviceChoice choice = *parse_device(device);
+  if (choice.name == "cpu") settings.device = ops::Device::cpu;
+  if (choice.name == "cpu-reference") settings.device = ops::Device::cpu_reference;
+  if (choice.name == "cuda") settings.device = ops::Device::cuda;
+  settings.device_index = choice.index;
   if (precision == "f32") settings.precision = ops::Precision::f32;
   if (precision == "bf16") settings.precision = ops::Precision::bf16;
   settings.threads = threads;
@@ -45,9 +78,8 @@ std::size_t memory_limit_bytes(double gigabytes) { return static_cast<std::size_
 
 void add_backend_options(CLI::App& command, BackendOptions& options, const std::vector<std::string>& precisions) {
   options.precision = precisions.front();
-  command.add_option("--device", options.device, "Where to compute; cpu-reference is the plain code without libraries")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda", "cpu-reference"}))
-      ->capture_default_str();
+  add_device_option(command, options.device, {"auto", "cpu", "cuda", "cpu-reference"},
+                    "Where to compute; cpu-reference is the plain code without libraries");
   command.add_option("--precision", options.precision, "Arithmetic of the networks")
       ->check(CLI::IsMember(precisions))
       ->capture_default_str();

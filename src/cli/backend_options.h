@@ -14,6 +14,18 @@
 
 namespace flashvsr::cli {
 
+// What --device says: "cuda:1" is {"cuda", 1}.
+struct DeviceChoice {
+  std::string name;
+  int index = 0;
+};
+
+// nullopt for what is no device.
+std::optional<DeviceChoice> parse_device(const std::string& text);
+// --device, one of `names`, and cuda with a number.
+void add_device_option(CLI::App& command, std::string& device, const std::vector<std::string>& names,
+                       const std::string& description);
+
 struct BackendOptions {
   std::string device = "auto", precision;
   int threads = 0;

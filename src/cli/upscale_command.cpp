@@ -1,3 +1,4 @@
+#include "cli/backend_options.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/pipeline.h"
@@ -118,8 +119,11 @@ void upscale(const UpscaleOptions& options, Reporter& reporter) {
   const flashvsr_model_info model_info = model.info();
 
   const OutputPlan plan = plan_output(shape_of(opened->info()), size_request(options, model_info.scale));
-  const VideoRequest request{
-      .where = options.video, .device = model_info.device, .output = options.output, .threads = options.threads};
+  const VideoRequest request{.where = options.video,
+                             .device = model_info.device,
+                             .device_index = parse_device(options.device)->index,
+                             .output = options.output,
+                             .threads = options.threads};
   const ChosenVideo video = choose_video(std::move(opened), plan, sink_settings(options, plan), request);
   const auto& [source, sink, choice_notes] = video;
   const media::VideoInfo& info = source->info();

@@ -56,9 +56,7 @@ void add_upscale_options(CLI::App& command, UpscaleOptions& options) {
       ->default_str("the built-in one");
   command.add_option("--variant", options.variant, "Which published model a folder holds; packed files say it")
       ->check(CLI::IsMember({"v1", "v1.1"}));
-  command.add_option("--device", options.device, "Where to compute")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
+  add_device_option(command, options.device, {"auto", "cpu", "cuda"}, "Where to compute");
   command.add_option("--precision", options.precision, "auto: bf16 where the device multiplies it natively")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
@@ -116,7 +114,9 @@ flashvsr_model_settings model_settings(const UpscaleOptions& options) {
       {"auto", FLASHVSR_DEVICE_AUTO}, {"cpu", FLASHVSR_DEVICE_CPU}, {"cuda", FLASHVSR_DEVICE_CUDA}};
   const std::map<std::string, flashvsr_precision> precisions{
       {"auto", FLASHVSR_PRECISION_AUTO}, {"f32", FLASHVSR_PRECISION_F32}, {"bf16", FLASHVSR_PRECISION_BF16}};
-  settings.device = devices.at(options.device);
+  const DeviceChoice device = *parse_device(options.device);
+  settings.device = devices.at(device.name);
+  settings.device_index = device.index;
   settings.precision = precisions.at(options.precision);
   if (options.variant == "v1") settings.variant = FLASHVSR_VARIANT_V1;
   if (options.variant == "v1.1") settings.variant = FLASHVSR_VARIANT_V1_1;

@@ -22,7 +22,8 @@ void open_source_on_device(ChosenVideo& video, const OutputPlan& plan, const Vid
     return;
   }
   try {
-    auto source = media::open_source(info.path, {.threads = request.threads, .cuda = true});
+    auto source =
+        media::open_source(info.path, {.threads = request.threads, .cuda = true, .cuda_device = request.device_index});
     require(source->info().width == info.width && source->info().height == info.height, "{}: NVDEC gives another size",
             info.path);
     video.source = std::move(source);
@@ -39,6 +40,7 @@ void open_sink_on_device(ChosenVideo& video, const OutputPlan& plan, const media
   media::SinkSettings on_device = settings;
   on_device.codec = media::nvenc_encoder(request.output, info, settings.codec);
   on_device.cuda = true;
+  on_device.cuda_device = request.device_index;
   if (on_device.codec.empty() || (!insists && on_device.codec != settings.codec)) return;
   std::string problem;
   if (request.device != "cuda") problem = fmt::format("the model runs on the {}", request.device);

@@ -13,6 +13,7 @@ namespace flashvsr::cli {
 struct VideoRequest {
   std::string where = "auto";  // "auto", "cpu", "cuda"
   std::string device;          // of the model: "cpu", "cuda"
+  int device_index = 0;        // which of the CUDA devices
   std::string output;
   int threads = 0;
 };

@@ -126,6 +126,7 @@ struct SourceSettings {
   // does not take (anything but upright 4:2:0 of 8 or 10 bits in a video file, and some codecs). Every later picture
   // has to be like the first: Error(unsupported).
   bool cuda = false;
+  int cuda_device = 0;  // which of the devices
 };
 
 class FrameSource {
@@ -157,6 +158,7 @@ struct SinkSettings {
   int threads = 0;           // that encode; 0: as many as there are processors
   // `codec` is an encoder of NVENC ("hevc_nvenc"), which takes pictures on the device: device_picture(). Even sizes.
   bool cuda = false;
+  int cuda_device = 0;  // which of the devices
 };
 
 struct SinkInfo {

@@ -34,6 +34,8 @@ class TinyDecoder {
   // The same decoder, which shares all weights, with other slices.
   TinyDecoder(const TinyDecoder& other, std::size_t slice_bytes);
 
+  std::size_t slice_bytes() const { return slice_bytes_; }
+
   // condition u8 [4, H, W, 3]: upsampled LR frames 4j-3..4j of latent j (frame 0 four times for latent 0); latent
   // [1, H/8, W/8, 16] -> 4 frames, of which `take` gets those that `wanted` asks for by their number, 0 to 3; the first
   // three of a stream are to be dropped. Each is computed when those before it have been taken, so that the features of

@@ -29,8 +29,7 @@ bool multiplies_bf16() {
 CpuSettings cpu_settings(const BackendSettings& settings, bool automatic_bf16) {
   const bool bf16 =
       settings.precision == Precision::bf16 || (settings.precision == Precision::automatic && automatic_bf16);
-  return {
-      .compute = bf16 ? DType::bf16 : DType::f32, .threads = settings.threads, .memory_limit = settings.memory_limit};
+  return {.compute = bf16 ? DType::bf16 : DType::f32, .threads = settings.threads};
 }
 
 std::unique_ptr<Operations> make_cpu(const BackendSettings& settings) {
@@ -39,13 +38,10 @@ std::unique_ptr<Operations> make_cpu(const BackendSettings& settings) {
 
 std::unique_ptr<Operations> make_cuda(const BackendSettings& settings) {
   return std::unique_ptr<Operations>(
-      cuda_library().make({.f32 = settings.precision == Precision::f32, .memory_limit = settings.memory_limit}));
+      cuda_library().make({.device = settings.device_index, .f32 = settings.precision == Precision::f32}));
 }
 
-}  // namespace
-
-std::unique_ptr<Operations> make_backend(const BackendSettings& settings) {
-  require(settings.threads >= 0, "{} threads", settings.threads);
+std::unique_ptr<Operations> make(const BackendSettings& settings) {
   switch (settings.device) {
     case Device::automatic: return cuda_unavailable_reason().empty() ? make_cuda(settings) : make_cpu(settings);
     case Device::cpu: return make_cpu(settings);
@@ -54,6 +50,17 @@ std::unique_ptr<Operations> make_backend(const BackendSettings& settings) {
     case Device::cuda: return make_cuda(settings);
   }
   fail(ErrorCode::internal, "device {} is none", static_cast<int>(settings.device));
+}
+
+}  // namespace
+
+std::unique_ptr<Operations> make_backend(const BackendSettings& settings) {
+  require(settings.threads >= 0, "{} threads", settings.threads);
+  require(settings.device_index == 0 || settings.device == Device::cuda, "device {} of a back end that has but one",
+          settings.device_index);
+  std::unique_ptr<Operations> operations = make(settings);
+  if (settings.memory_limit > 0) operations->limit_memory(settings.memory_limit);
+  return operations;
 }
 
 }  // namespace flashvsr::ops

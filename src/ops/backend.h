@@ -20,6 +20,7 @@ struct BackendSettings {
   int threads = 0;  // 0: all cores
   // Bytes that streams are planned for: of the device's memory, or of the machine's. 0: all that there is.
   std::size_t memory_limit = 0;
+  int device_index = 0;  // which of the CUDA devices; 0 with other back ends
 };
 
 // Throws Error(device) with the reason if the device cannot be had. The back end belongs to one thread at a time.

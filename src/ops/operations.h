@@ -22,6 +22,7 @@
 #include "ops/profile.h"
 #include "ops/types.h"
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string>
@@ -48,12 +49,17 @@ class Operations {
   // Bytes that the back end has taken from a device of its own for everything: weights, state, activations, tables and
   // work space. It gives none of them back while it lives. 0: it works in the host's memory.
   virtual std::size_t device_memory() const { return 0; }
-  // Bytes that the back end may hold in all: those that it has taken and those that are free, or the machine's.
-  // kUnboundedMemory: whatever is asked for.
-  virtual std::size_t available_memory() const = 0;
+  // Bytes that the back end may hold in all: those that it has taken and those that are free, or the machine's; at most
+  // the limit that was set. kUnboundedMemory: whatever is asked for.
+  std::size_t available_memory() const { return std::min(memory_limit_, do_available_memory()); }
+  // Bytes that streams are planned for. Not set: all that there is.
+  void limit_memory(std::size_t bytes) { memory_limit_ = bytes; }
   // Threads of this process that an operation runs on; 0: those of the calling thread's settings. The public functions
   // see to it.
   virtual int host_threads() const { return 0; }
+  // To be called by a thread other than the one that made the back end before it uses it: CUDA has a current device for
+  // every thread.
+  virtual void enter_thread() {}
   // The device of a back end that has one of its own.
   virtual Hardware hardware() const { return {}; }
   Profile& profile() { return profile_; }
@@ -214,6 +220,7 @@ class Operations {
                         std::int64_t columns);
 
  protected:
+  virtual std::size_t do_available_memory() const = 0;
   virtual Tensor do_allocate(const Shape& shape, DType type) = 0;  // contents undefined
   virtual Tensor do_from_host(const Tensor& host, DType type) = 0;
   virtual Tensor do_to_host(const Tensor& x) = 0;
@@ -288,6 +295,7 @@ class Operations {
     double flops_per_block;
   };
 
+  std::size_t memory_limit_ = kUnboundedMemory;
   Profile profile_;
   // Number of blocks that each of the sparse attentions in counted_ kept: i32, in the back end's memory.
   Tensor kept_blocks_;

@@ -41,11 +41,11 @@ class PlanningOperations final : public Operations {
   void synchronize() override {}
   std::size_t memory_in_use() const override;
   std::size_t peak_memory() const override;
-  std::size_t available_memory() const override { return kUnboundedMemory; }
   Tensor transfer_memory(const Shape& shape, DType type) override { return zeros(shape, type); }
   Tensor host_memory(const Shape& shape, DType type) override;
 
  protected:
+  std::size_t do_available_memory() const override { return kUnboundedMemory; }
   Tensor do_allocate(const Shape& shape, DType type) override;
   Tensor do_from_host(const Tensor& host, DType type) override;
   Tensor do_to_host(const Tensor& x) override;

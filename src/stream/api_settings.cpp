@@ -122,10 +122,17 @@ ops::BackendSettings to_backend_settings(const flashvsr_model_settings& settings
   if (settings.threads < 0) {
     fail(ErrorCode::invalid_argument, "threads is {}: give a number from 1, or 0 for all cores", settings.threads);
   }
-  return {.device = to_device(raw(settings.device)),
+  const ops::Device device = to_device(raw(settings.device));
+  if (settings.device_index < 0 || (settings.device_index > 0 && device != ops::Device::cuda)) {
+    fail(ErrorCode::invalid_argument,
+         "device_index is {}: give a number from 0 with FLASHVSR_DEVICE_CUDA, or 0 with other devices",
+         settings.device_index);
+  }
+  return {.device = device,
           .precision = to_precision(raw(settings.precision)),
           .threads = settings.threads,
-          .memory_limit = settings.memory_limit};
+          .memory_limit = settings.memory_limit,
+          .device_index = settings.device_index};
 }
 
 std::optional<weights::Variant> to_variant(const flashvsr_model_settings& settings) {

@@ -109,8 +109,9 @@ Stream::Stream(const Networks& networks, StreamSettings settings)
          settings_.sparse_ratio, settings_.output_width, settings_.output_height);
   }
   if (settings_.prompt) own_dit_.emplace(networks_.dit, networks_.files, settings_.prompt);
-  if (settings_.decoder_slice_bytes && !settings_.full_decoder) {
-    own_decoder_.emplace(*networks_.tiny_decoder, *settings_.decoder_slice_bytes);
+  const auto& slice = settings_.decoder_slice_bytes;
+  if (!settings_.full_decoder && slice && *slice != networks_.tiny_decoder->slice_bytes()) {
+    own_decoder_.emplace(*networks_.tiny_decoder, *slice);
   }
 }
 

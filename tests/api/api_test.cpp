@@ -146,6 +146,13 @@ TEST(Api, RefusesModelsItCannotOpen) {
   EXPECT_EQ(open_with([](flashvsr_model_settings& s) { s.struct_size += 8; }), FLASHVSR_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(open_with([](flashvsr_model_settings& s) { s.threads = -1; }), FLASHVSR_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(open_with([](flashvsr_model_settings& s) { set_raw(s.device, 3); }), FLASHVSR_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(open_with([](flashvsr_model_settings& s) { s.device = FLASHVSR_DEVICE_CUDA, s.device_index = -1; }),
+            FLASHVSR_ERROR_INVALID_ARGUMENT);
+  for (const auto choose : {+[](flashvsr_model_settings& s) { s.device = FLASHVSR_DEVICE_CPU, s.device_index = 1; },
+                            +[](flashvsr_model_settings& s) { s.device = FLASHVSR_DEVICE_AUTO, s.device_index = 1; }}) {
+    EXPECT_EQ(open_with(choose), FLASHVSR_ERROR_INVALID_ARGUMENT);
+    EXPECT_NE(std::string(flashvsr_last_error()).find("device_index is 1"), std::string::npos) << flashvsr_last_error();
+  }
   EXPECT_EQ(open_with([](flashvsr_model_settings& s) { set_raw(s.precision, 3); }), FLASHVSR_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(open_with([](flashvsr_model_settings& s) { set_raw(s.variant, 3); }), FLASHVSR_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(open_with([](flashvsr_model_settings& s) { s.variant = FLASHVSR_VARIANT_V1; }),

@@ -1,3 +1,4 @@
+#include "cli/backend_options.h"
 #include "cli/block_choice.h"
 #include "cli/bounded_queue.h"
 #include "cli/golden_judge.h"
@@ -16,6 +17,25 @@
 
 namespace flashvsr::cli {
 namespace {
+
+TEST(DeviceOption, NamesADeviceAndItsNumber) {
+  for (const char* name : {"auto", "cpu", "cuda", "cpu-reference"}) {
+    ASSERT_TRUE(parse_device(name)) << name;
+    EXPECT_EQ(parse_device(name)->name, name);
+    EXPECT_EQ(parse_device(name)->index, 0);
+  }
+  ASSERT_TRUE(parse_device("cuda:12"));
+  EXPECT_EQ(parse_device("cuda:12")->name, "cuda");
+  EXPECT_EQ(parse_device("cuda:12")->index, 12);
+  for (const char* none :
+       {"", "gpu", "cuda:", "cuda:x", "cuda:1 ", "cuda: 1", "cuda:-1", "cuda:99999999999", "cpu:1"}) {
+    EXPECT_FALSE(parse_device(none)) << none;
+  }
+  BackendOptions options;
+  options.device = "cuda:3";
+  EXPECT_EQ(options.settings().device, ops::Device::cuda);
+  EXPECT_EQ(options.settings().device_index, 3);
+}
 
 TEST(BoundedQueue, KeepsOrderAcrossThreadsAndEnds) {
   BoundedQueue<int> queue(2);

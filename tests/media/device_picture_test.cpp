@@ -77,13 +77,15 @@ class DeviceInName : public ::testing::Test {
     }
     driver_ = dlopen("libcuda.so.1", RTLD_NOW);
     ASSERT_NE(driver_, nullptr) << dlerror();
-    holders_ = reinterpret_cast<int (*)()>(dlsym(driver_, "flashvsr_test_holders"));
+    holders_ = reinterpret_cast<int (*)(int)>(dlsym(driver_, "flashvsr_test_holders"));
     ASSERT_NE(holders_, nullptr) << "the tests have found another driver";
+    opened_ = reinterpret_cast<int (*)(int)>(dlsym(driver_, "flashvsr_test_opened"));
+    ASSERT_NE(opened_, nullptr);
   }
   void TearDown() override {
     unsetenv("FLASHVSR_TEST_CUDA");
-    if (holders_ != nullptr) {
-      EXPECT_EQ(holders_(), 0) << "the device's context is still held";
+    for (int device = 0; device < 2 && holders_ != nullptr; ++device) {
+      EXPECT_EQ(holders_(device), 0) << "the context of device " << device << " is still held";
     }
     if (driver_ != nullptr) dlclose(driver_);
   }
@@ -101,11 +103,15 @@ class DeviceInName : public ::testing::Test {
     EXPECT_FALSE(open_source(path)->info().on_device);
   }
 
+  // How often the device has been opened.
+  int opened(int device) const { return opened_(device); }
+
   const TemporaryFolder folder_;
 
  private:
   void* driver_ = nullptr;
-  int (*holders_)() = nullptr;
+  int (*holders_)(int) = nullptr;
+  int (*opened_)(int) = nullptr;
 };
 
 TEST_F(DeviceInName, NvdecSaysWhatItDoesNotTake) {
@@ -131,6 +137,25 @@ TEST_F(DeviceInName, NvencSaysWhatItDoesNotTake) {
   EXPECT_NE(open("h264_nvenc", "out.mp4", 63).find("takes even sizes only"), std::string::npos);
   EXPECT_NE(open("h264_nvenc", "out.webm", 64).find("does not hold h264"), std::string::npos);
   EXPECT_TRUE(folder_.entries().empty());
+}
+
+TEST_F(DeviceInName, TheDeviceIsTheOneThatIsAskedFor) {
+  const std::string path = make_video("a.mp4", "-c:v libx264 -pix_fmt yuv420p");
+  const int first = opened(0), second = opened(1);
+  EXPECT_EQ(code_of([&] { open_source(path, {.cuda = true, .cuda_device = 1}); }), ErrorCode::unsupported);
+  EXPECT_EQ(opened(0), first);
+  EXPECT_EQ(opened(1), second + 1);
+  EXPECT_EQ(code_of([&] { open_source(path, {.cuda = true, .cuda_device = 2}); }), ErrorCode::device);
+  EXPECT_NE(error_of([&] { open_source(path, {.cuda = true, .cuda_device = 2}); }).find("device 2: invalid device"),
+            std::string::npos);
+  if (!encoder_exists("h264_nvenc")) return;
+  SinkSettings settings = same_size(plain_source(64, 48));
+  settings.codec = "h264_nvenc";
+  settings.cuda = true;
+  settings.cuda_device = 1;
+  EXPECT_EQ(code_of([&] { open_sink(folder_ / "out.mp4", plain_source(64, 48), settings); }), ErrorCode::unsupported);
+  EXPECT_EQ(opened(0), first);
+  EXPECT_EQ(opened(1), second + 2);
 }
 
 TEST_F(DeviceInName, NoDeviceIsSaid) {

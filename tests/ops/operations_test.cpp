@@ -186,6 +186,15 @@ TEST(Backend, IsChosenBySettings) {
   EXPECT_EQ(bf16->residual_type(), DType::f32);
   EXPECT_EQ(bf16->host_threads(), 1);
   EXPECT_EQ(make_backend({.device = Device::automatic, .precision = Precision::f32})->compute_type(), DType::f32);
+  EXPECT_THROW(make_backend({.device = Device::cpu, .device_index = 1}), Error);
+}
+
+TEST(Backend, HasNoMoreMemoryThanItsLimitOrTheMachine) {
+  const std::size_t all = make_backend({.device = Device::cpu})->available_memory();
+  EXPECT_EQ(make_backend({.device = Device::cpu, .memory_limit = 1000})->available_memory(), 1000u);
+  EXPECT_EQ(make_backend({.device = Device::cpu_reference, .memory_limit = all - 1})->available_memory(), all - 1);
+  EXPECT_LT(all, kUnboundedMemory);
+  EXPECT_EQ(make_backend({.device = Device::cpu, .memory_limit = all + 1})->available_memory(), all);
 }
 
 // ------------------------------------------------------------------------------------------ the cases themselves

@@ -10,7 +10,9 @@ extern "C" {
 
 #include <dlfcn.h>
 
+#include <cstdint>
 #include <new>
+#include <string_view>
 #include <utility>
 
 namespace flashvsr::media {
@@ -33,7 +35,7 @@ struct Driver {
     return driver;
   }
 
-  void check(int code, const char* what) const {
+  void check(int code, std::string_view what) const {
     if (code == 0) return;
     const char* text = nullptr;
     (void)error_string(code, &text);
@@ -61,26 +63,29 @@ struct Driver {
   }
 };
 
-constexpr int kDevice = 0;
-
 AVCUDADeviceContext& cuda_of(const AVBufferRef& device) {
   return *static_cast<AVCUDADeviceContext*>(reinterpret_cast<AVHWDeviceContext*>(device.data)->hwctx);
 }
 
-void release_primary(AVHWDeviceContext*) { (void)Driver::get().primary_release(kDevice); }
+void release_primary(AVHWDeviceContext* context) {
+  const auto device = static_cast<int>(reinterpret_cast<std::intptr_t>(context->user_opaque));
+  (void)Driver::get().primary_release(device);
+}
 
 }  // namespace
 
-AvBuffer make_cuda_device() {
+AvBuffer make_cuda_device(int index) {
   capture_messages();
   const Driver& driver = Driver::get();
   int device = 0;
   driver.check(driver.init(0), "starting the driver");
-  driver.check(driver.device_get(&device, kDevice), "asking for a device");
+  driver.check(driver.device_get(&device, index), fmt::format("asking for device {}", index));
   AvBuffer result(av_hwdevice_ctx_alloc(AV_HWDEVICE_TYPE_CUDA));
   if (!result) fail(ErrorCode::unsupported, "this FFmpeg was built without CUDA");
   driver.check(driver.primary_retain(&cuda_of(*result).cuda_ctx, device), "opening the device");
-  reinterpret_cast<AVHWDeviceContext*>(result->data)->free = release_primary;
+  auto& context = *reinterpret_cast<AVHWDeviceContext*>(result->data);
+  context.user_opaque = reinterpret_cast<void*>(static_cast<std::intptr_t>(device));
+  context.free = release_primary;
   clear_message();
   const int code = av_hwdevice_ctx_init(result.get());
   if (code < 0) fail(ErrorCode::device, "FFmpeg cannot use the CUDA device: {}", describe_code(code));

@@ -17,9 +17,9 @@ struct BufferUnreferencer {
 };
 using AvBuffer = std::unique_ptr<AVBufferRef, BufferUnreferencer>;
 
-// Device 0 with its primary context, which CUDA's runtime, and so the back end, uses too: both see each other's memory.
-// Throws Error(device) with the reason.
-AvBuffer make_cuda_device();
+// Device `index` with its primary context, which CUDA's runtime, and so the back end, uses too: both see each other's
+// memory. Throws Error(device) with the reason.
+AvBuffer make_cuda_device(int index);
 // Waits for what FFmpeg has issued on the device. Throws Error(device).
 void synchronize(const AVBufferRef& device);
 

@@ -29,7 +29,7 @@ class VideoSink final : public FrameSink {
   VideoSink(const std::string& path, const VideoInfo& source, const SinkSettings& settings)
       : time_base_(to_av(source.time_base)),
         muxer_(path, source.path, settings.overwrite),
-        device_(settings.cuda ? make_cuda_device() : nullptr),
+        device_(settings.cuda ? make_cuda_device(settings.cuda_device) : nullptr),
         device_frames_(device_ ? make_device_frames(*device_, settings.width, settings.height) : nullptr),
         encoder_(device_ ? open_device_encoder(muxer_.format(), path, source, settings, *device_frames_, notes_)
                          : open_encoder(muxer_.format(), path, source, settings, notes_)),

@@ -72,7 +72,7 @@ class VideoSource final : public FrameSource {
       : input_(open_input(path, interrupt_)), stream_(choose_video_stream(*input_, path)), packet_(make_packet()) {
     info_.path = path;
     info_.on_device = settings.cuda;
-    if (settings.cuda) device_ = make_cuda_device();
+    if (settings.cuda) device_ = make_cuda_device(settings.cuda_device);
     open_decoder(settings);
     for (unsigned i = 0; i < input_->nb_streams; ++i)
       if (input_->streams[i] != stream_) input_->streams[i]->discard = AVDISCARD_ALL;

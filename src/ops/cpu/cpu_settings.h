@@ -12,8 +12,7 @@ struct CpuSettings {
   DType compute = DType::f32;
   // Type of the DiT's residual stream. f32 by default also in bf16: rounding it costs a third of the accuracy.
   DType residual = DType::f32;
-  int threads = 0;               // 0: all cores
-  std::size_t memory_limit = 0;  // bytes that streams are planned for; 0: the machine's
+  int threads = 0;  // 0: all cores
 };
 
 }  // namespace flashvsr::ops

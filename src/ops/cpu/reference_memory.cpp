@@ -48,10 +48,7 @@ std::shared_ptr<Copies> ReferenceOperations::do_start_copies(CopyDirection, std:
 
 void ReferenceOperations::do_finish_copies(const Copies&) {}
 
-std::size_t ReferenceOperations::available_memory() const {
-  const std::size_t all = physical_memory().value_or(kUnboundedMemory);
-  return settings_.memory_limit > 0 ? std::min(settings_.memory_limit, all) : all;
-}
+std::size_t ReferenceOperations::do_available_memory() const { return physical_memory().value_or(kUnboundedMemory); }
 
 // One value after the other: result[i] = function(x[i]).
 template <typename Function>

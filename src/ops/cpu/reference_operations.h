@@ -25,7 +25,6 @@ class ReferenceOperations : public Operations {
   void synchronize() override {}
   std::size_t memory_in_use() const override { return pool_->in_use(); }
   std::size_t peak_memory() const override { return pool_->peak(); }
-  std::size_t available_memory() const override;
   int host_threads() const override { return settings_.threads; }
   // Copies are done when they are started.
   Tensor transfer_memory(const Shape& shape, DType type) override { return zeros(shape, type); }
@@ -48,6 +47,7 @@ class ReferenceOperations : public Operations {
   // The values of a parameter as f32, rounded to the compute type first: weights of products.
   std::vector<float> compute_values(const Parameter& parameter) const;
 
+  std::size_t do_available_memory() const override;
   Tensor do_allocate(const Shape& shape, DType type) override;
   Tensor do_from_host(const Tensor& host, DType type) override;
   Tensor do_to_host(const Tensor& x) override;

@@ -1,14 +1,9 @@
 // How much memory there is, and state in the host's memory.
 #include "ops/cuda/cuda_operations.h"
 
-#include <algorithm>
-
 namespace flashvsr::ops {
 
-std::size_t CudaOperations::available_memory() const {
-  const std::size_t all = device_.held_memory() + device_.free_memory();
-  return settings_.memory_limit > 0 ? std::min(settings_.memory_limit, all) : all;
-}
+std::size_t CudaOperations::do_available_memory() const { return device_.held_memory() + device_.free_memory(); }
 
 Tensor CudaOperations::transfer_memory(const Shape& shape, DType type) { return copies_->guarded(zeros(shape, type)); }
 

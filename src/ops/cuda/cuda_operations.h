@@ -26,7 +26,6 @@ struct CudaSettings {
   int device = 0;
   DType compute = DType::bf16;   // f32 or bf16: activations and weights of products; sums are f32
   DType residual = DType::bf16;  // of the DiT's residual stream
-  std::size_t memory_limit = 0;  // bytes that streams are planned for; 0: all of the device's
 };
 
 struct CudaLinear;          // cuda/linear.h: handle and plans of cuBLASLt
@@ -49,7 +48,7 @@ class CudaOperations : public Operations {
   std::size_t memory_in_use() const override { return device_.activations().in_use(); }
   std::size_t peak_memory() const override { return device_.activations().peak(); }
   std::size_t device_memory() const override { return device_.held_memory(); }
-  std::size_t available_memory() const override;
+  void enter_thread() override { device_.make_current(); }
   Tensor transfer_memory(const Shape& shape, DType type) override;
   Tensor host_memory(const Shape& shape, DType type) override;
   Hardware hardware() const override;
@@ -57,6 +56,7 @@ class CudaOperations : public Operations {
   std::shared_ptr<Arrival> arrival() override;
 
  protected:
+  std::size_t do_available_memory() const override;
   Tensor do_allocate(const Shape& shape, DType type) override;
   Tensor do_from_host(const Tensor& host, DType type) override;
   Tensor do_to_host(const Tensor& x) override;

@@ -47,7 +47,11 @@ cudaDeviceProp require_device(int index) {
     fail(ErrorCode::device, "there is no CUDA device here: {}",
          status == cudaSuccess ? "none was found" : cudaGetErrorString(status));
   }
-  if (index < 0 || index >= count) fail(ErrorCode::device, "there is no CUDA device {}: there are {}", index, count);
+  if (index < 0 || index >= count) {
+    fail(ErrorCode::device, "there is no CUDA device {} here: {}", index,
+         count == 1 ? std::string("there is 1, number 0")
+                    : fmt::format("there are {}, numbers 0 to {}", count, count - 1));
+  }
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
   if (properties.major < 8) {
@@ -58,7 +62,7 @@ cudaDeviceProp require_device(int index) {
 }
 
 Device::Device(int index) : index_(index), properties_(require_device(index)) {
-  check(cudaSetDevice(index), "choosing the device");
+  make_current();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   activations_ = DevicePool::create(index);
   weights_ = DevicePool::create(index);
@@ -70,6 +74,8 @@ Device::~Device() {
   if (stream_) cudaStreamSynchronize(stream_);
   if (stream_) cudaStreamDestroy(stream_);
 }
+
+void Device::make_current() const { check(cudaSetDevice(index_), "choosing the device"); }
 
 std::size_t Device::free_memory() const {
   std::size_t free_bytes = 0, total_bytes = 0;

@@ -29,6 +29,8 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   int index() const { return index_; }
+  // For the calling thread. The one that made the device has it.
+  void make_current() const;
   cudaStream_t stream() const { return stream_; }
   int multiprocessors() const { return properties_.multiProcessorCount; }
   // 80, 89, 90, ...

@@ -99,7 +99,7 @@ DevicePool::DevicePool(int device, const Driver& driver, std::size_t granularity
 
 DevicePool::~DevicePool() {
   // Work that still reads the memory has to end first. At the end of the process the driver may already be gone.
-  if (cudaDeviceSynchronize() != cudaSuccess) return;
+  if (cudaSetDevice(device_) != cudaSuccess || cudaDeviceSynchronize() != cudaSuccess) return;
   for (const Mapping& mapping : mappings_) {
     driver_.unmap(base_ + mapping.offset, mapping.bytes);
     driver_.release(mapping.handle);

@@ -98,7 +98,7 @@ Tensor ImageExchange::read(const ops::SemiPlanarImage& image) {
   {
     const std::scoped_lock lock(mutex_);
     require(device_ != nullptr, "an image was given to a back end that has ended");
-    check(cudaSetDevice(device_->index()), "choosing the device");
+    device_->make_current();
     buffer = take(bytes);
     check(launch_semi_planar_to_rgb(planes_of(image), conversion, static_cast<std::uint8_t*>(buffer->data()), stream_),
           "read_image");
@@ -111,7 +111,7 @@ void ImageExchange::write(const ops::SemiPlanarImage& image, const Tensor& rgb) 
   const YccFromRgb conversion = ycc_from_rgb(image.matrix, image.full_range, image.bit_depth);
   const std::scoped_lock lock(mutex_);
   require(device_ != nullptr, "an image was given to a back end that has ended");
-  check(cudaSetDevice(device_->index()), "choosing the device");
+  device_->make_current();
   check(launch_rgb_to_semi_planar(rgb.data<std::uint8_t>(), conversion, planes_of(image), stream_), "write_image");
   check(cudaStreamSynchronize(stream_), "write_image");
 }

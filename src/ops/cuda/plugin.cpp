@@ -6,7 +6,7 @@ namespace flashvsr::ops {
 namespace {
 
 Operations* make(const CudaPluginSettings& settings) {
-  CudaSettings cuda_settings{.device = settings.device, .memory_limit = settings.memory_limit};
+  CudaSettings cuda_settings{.device = settings.device};
   if (settings.f32) cuda_settings.compute = cuda_settings.residual = DType::f32;
   return new CudaOperations(cuda_settings);
 }
@@ -20,7 +20,7 @@ std::string describe() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties;
     cuda::check(cudaGetDeviceProperties(&properties, i), "asking for a device's properties");
-    text += fmt::format("{}{} (sm_{}{}, {:.1f} GB)", i == 0 ? "" : ", ", properties.name, properties.major,
+    text += fmt::format("{}cuda:{} {} (sm_{}{}, {:.1f} GB)", i == 0 ? "" : ", ", i, properties.name, properties.major,
                         properties.minor, static_cast<double>(properties.totalGlobalMem) / 1e9);
   }
   return text;

@@ -8,7 +8,6 @@ namespace flashvsr::ops {
 struct CudaPluginSettings {
   int device = 0;
   bool f32 = false;
-  std::size_t memory_limit = 0;  // bytes; 0: none
 };
 
 // Name of the file, and of the one C function that it exports.
@@ -22,7 +21,7 @@ struct CudaPlugin {
   void (*require_device)(int device);
   // Gives a new back end, or throws Error(device).
   Operations* (*make)(const CudaPluginSettings& settings);
-  // One line about devices and the code inside, e.g. "NVIDIA H200 (sm_90, 139.8 GB)"; throws Error(device).
+  // One line about all devices, e.g. "cuda:0 NVIDIA H200 (sm_90, 139.8 GB)"; throws Error(device).
   std::string (*describe)();
 };
 

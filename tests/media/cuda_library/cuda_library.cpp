@@ -1,11 +1,12 @@
-// In the place of the NVIDIA driver's library: a device without memory, decoder or encoder, so that sources and sinks
-// on a device can be opened as far as FFmpeg goes. Counts the holders of the device's context.
+// In the place of the NVIDIA driver's library: two devices without memory, decoder or encoder, so that sources and
+// sinks on a device can be opened as far as FFmpeg goes. Counts the holders of their contexts.
 #include <cstdlib>
 #include <cstring>
 
 namespace {
 
-int holders = 0;
+constexpr int kDevices = 2;
+int holders[kDevices], opened[kDevices];
 
 }  // namespace
 
@@ -18,22 +19,24 @@ int cuInit(unsigned) {
 }
 int cuDeviceGet(int* device, int ordinal) {
   *device = ordinal;
+  return ordinal < kDevices ? 0 : 101;
+}
+int cuDevicePrimaryCtxRetain(void** context, int device) {
+  ++holders[device];
+  ++opened[device];
+  *context = &holders[device];
   return 0;
 }
-int cuDevicePrimaryCtxRetain(void** context, int) {
-  ++holders;
-  *context = &holders;
+int cuDevicePrimaryCtxRelease_v2(int device) {
+  --holders[device];
   return 0;
 }
-int cuDevicePrimaryCtxRelease_v2(int) {
-  --holders;
+int cuGetErrorString(int error, const char** text) {
+  *text = error == 101 ? "invalid device ordinal" : "no CUDA-capable device is detected";
   return 0;
 }
-int cuGetErrorString(int, const char** text) {
-  *text = "no CUDA-capable device is detected";
-  return 0;
-}
-int flashvsr_test_holders() { return holders; }
+int flashvsr_test_holders(int device) { return holders[device]; }
+int flashvsr_test_opened(int device) { return opened[device]; }
 
 // The rest of what FFmpeg looks for.
 #define WITHOUT_EFFECT(name) \

@@ -405,8 +405,8 @@ int tile_columns(const ConvolutionArguments& c) { return c.out_channels <= kNarr
 template <int N, int Side, bool Wide>
 cudaError_t launch(const Parameters& p, int multiprocessors, cudaStream_t stream) {
   constexpr int kSharedBytes = Stages<N, Side>::kSharedBytes;
-  static const cudaError_t prepared = cudaFuncSetAttribute(convolution_kernel<N, Side, Wide>,
-                                                           cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  const cudaError_t prepared = cudaFuncSetAttribute(convolution_kernel<N, Side, Wide>,
+                                                    cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (prepared != cudaSuccess) return prepared;
   const unsigned grid = static_cast<unsigned>(std::min(p.tiles, multiprocessors));
   convolution_kernel<N, Side, Wide><<<grid, kThreads, kSharedBytes, stream>>>(p);
