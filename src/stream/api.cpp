@@ -108,13 +108,8 @@ struct Model {
 class Use {
  public:
   explicit Use(Model& model) : model_(refuse_callbacks(model)), lock_(model.mutex), threads_(model.threads) {
+    model_.operations->enter_thread();
     model_.owner = std::this_thread::get_id();
-    try {
-      model_.operations->enter_thread();
-    } catch (...) {
-      model_.owner = std::thread::id();
-      throw;
-    }
   }
   ~Use() { model_.owner = std::thread::id(); }
   Use(const Use&) = delete;
