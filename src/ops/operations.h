@@ -58,8 +58,8 @@ class Operations {
   // see to it.
   virtual int host_threads() const { return 0; }
   // To be called by a thread other than the one that made the back end before it uses it: CUDA has a current device for
-  // every thread.
-  virtual void enter_thread() {}
+  // every thread. What fails in it fails again in the first operation.
+  virtual void enter_thread() noexcept {}
   // The device of a back end that has one of its own.
   virtual Hardware hardware() const { return {}; }
   Profile& profile() { return profile_; }

@@ -48,7 +48,7 @@ class CudaOperations : public Operations {
   std::size_t memory_in_use() const override { return device_.activations().in_use(); }
   std::size_t peak_memory() const override { return device_.activations().peak(); }
   std::size_t device_memory() const override { return device_.held_memory(); }
-  void enter_thread() override { device_.make_current(); }
+  void enter_thread() noexcept override { cudaSetDevice(device_.index()); }
   Tensor transfer_memory(const Shape& shape, DType type) override;
   Tensor host_memory(const Shape& shape, DType type) override;
   Hardware hardware() const override;
