@@ -47,7 +47,7 @@ struct Problem {
 
 // Top-k over random scores inside a local window, as in the model: rows keep different numbers of blocks, some none.
 Problem make_problem(int heads, int block_rows, int block_columns, int windows, int query_windows, double ratio,
-                     int range, unsigned seed) {
+                     int range, unsigned seed, float gain = 1.0f) {
   Problem p;
   p.heads = heads, p.block_rows = block_rows, p.block_columns = block_columns;
   p.windows = windows, p.query_windows = query_windows;
@@ -73,7 +73,7 @@ Problem make_problem(int heads, int block_rows, int block_columns, int windows, 
       value = __float2bfloat16(gain * table[state >> 16]);
     }
   };
-  fill(p.q, 1.0f), fill(p.k, 1.0f), fill(p.v, 1.0f);
+  fill(p.q, gain), fill(p.k, 1.0f), fill(p.v, 1.0f);
   p.offsets.push_back(0);
   for (int head = 0; head < heads; ++head) {
     for (int window = 0; window < query_windows; ++window) {
@@ -262,6 +262,9 @@ int main(int argc, char** argv) {
       ok &= run(name, make_problem(2, 3, 2, 3, 3, 1.4, 3, 5), launch, 512, false);
       ok &= run(name, make_problem(1, 1, 2, 8, 1, 100.0, 9, 4), launch, 256, false);
       ok &= run(name, make_problem(3, 5, 7, 4, 1, 2.0, 5, 9), launch, 512, false);
+      // Scores whose maximum leaps from block to block, by more and by less than a weight may.
+      ok &= run(name, make_problem(2, 3, 5, 4, 1, 2.0, 5, 7, 200.0f), launch, 512, false);
+      ok &= run(name, make_problem(2, 3, 5, 4, 1, 2.0, 5, 7, 20.0f), launch, 512, false);
     }
     ok &= run(name, steady, launch, 256, true);
     if (argc < 3) ok &= run(name, make_problem(12, height / 128, width / 128, 3, 3, ratio, 11, 8), launch, 256, true);

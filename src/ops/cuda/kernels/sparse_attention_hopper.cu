@@ -18,13 +18,15 @@ constexpr int kTileBytes = kTile * kTile * 2;  // two panels of 128 rows x 64 co
 constexpr int kPanelBytes = kTileBytes / 2;
 constexpr int kStages = 3;     // of K and of V
 constexpr int kConsumers = 2;  // warpgroups of 64 query rows
+constexpr int kConsumerWarps = 4 * kConsumers;
 constexpr int kThreads = 128 * (kConsumers + 1);
 constexpr int kMaxGrid = kThreads - 1;
 using Scratch = ScheduleScratch<kThreads>;
 constexpr int kSharedBytes = (1 + 2 * kStages) * kTileBytes + 1024;
 constexpr int kPartialFloats = kTile * kTile;
-// Scores may exceed the running maximum by 2^8 before the accumulator is rescaled: bf16 keeps its relative precision.
-constexpr float kRescaleThreshold = 8.0f;
+// A weight above this raises the maximum that later ones are relative to; one above kLargestWeight has its tile weighed
+// again at once, before sums come near the end of f32.
+constexpr float kRescaleThreshold = 256.0f, kLargestWeight = 0x1p60f;
 
 struct Parameters {
   AttentionRows rows;
@@ -54,6 +56,13 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   std::uint32_t packed;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
+}
+
+// Of pairs of bf16.
+__device__ __forceinline__ std::uint32_t max_bf16(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t most;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(most) : "r"(a), "r"(b));
+  return most;
 }
 
 __device__ __forceinline__ float quad_max(float x) {
@@ -135,10 +144,8 @@ __device__ __forceinline__ void issue_values(float (&o)[64], const std::uint32_t
   }
 }
 
-// Online softmax of one tile of scores: s becomes the weights, m and l the running maximum and sum (this thread's
-// part of it), scale what the accumulator has to be multiplied by.
-__device__ __forceinline__ void softmax_tile(float (&s)[64], float (&m)[2], float (&l)[2], float (&rescale)[2],
-                                             float scale_log2) {
+// The maximum of each row's scores (this thread has two rows), in the domain of exponents to the base 2.
+__device__ __forceinline__ void row_maxima(const float (&s)[64], float (&maximum)[2], float scale_log2) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float top[4] = {s[2 * half], s[2 * half + 1], s[4 + 2 * half], s[4 + 2 * half + 1]};
@@ -149,32 +156,52 @@ __device__ __forceinline__ void softmax_tile(float (&s)[64], float (&m)[2], floa
       top[2] = fmaxf(top[2], s[4 * i + 4 + 2 * half]);
       top[3] = fmaxf(top[3], s[4 * i + 4 + 2 * half + 1]);
     }
-    const float tile = quad_max(fmaxf(fmaxf(top[0], top[1]), fmaxf(top[2], top[3]))) * scale_log2;
-    rescale[half] = 1.0f;
-    if (tile > m[half] + kRescaleThreshold) {
-      rescale[half] = exp2_approx(m[half] - tile);
-      m[half] = tile;
-    }
-    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        float& value = s[4 * i + 2 * half + j];
-        const float exponent = fmaf(value, scale_log2, -m[half]);
-        value = exp2_approx(exponent);
-        sum[i % 2 * 2 + j] += value;
-      }
-    }
-    l[half] = fmaf(l[half], rescale[half], (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    maximum[half] = quad_max(fmaxf(fmaxf(top[0], top[1]), fmaxf(top[2], top[3]))) * scale_log2;
   }
 }
 
-// The assembler moves a wait to the front of arithmetic that does not need it: the exponentials would begin when the
-// product that they are to run beside has ended. A branch that hangs on them cannot be passed; it is never taken.
-__device__ __forceinline__ void hold_before_wait(float (&s)[64], const float (&l)[2]) {
-  wgmma_results(s);
-  if (!(l[0] + l[1] < INFINITY)) asm volatile("nanosleep.u32 0;" ::: "memory");
+// s becomes the weights 2^(s - m), sum this thread's part of their sums.
+__device__ __forceinline__ void weigh(float (&s)[64], const float (&m)[2], float (&sum)[2], float scale_log2) {
+  float parts[2][2] = {};
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        float& value = s[4 * i + 2 * half + j];
+        value = exp2_approx(fmaf(value, scale_log2, -m[half]));
+        parts[half][j] += value;
+      }
+    }
+  }
+  sum[0] = parts[0][0] + parts[0][1];
+  sum[1] = parts[1][0] + parts[1][1];
+}
+
+// Weights may exceed 1 by as much as kLargestWeight: they keep their relative precision, as bf16 has the exponents of
+// f32. So m need not be the maximum of the tile that it is used for; it is raised afterwards, while the next products
+// run, from the packed weights. rescale: what sums and results so far have to be multiplied by.
+__device__ __forceinline__ void raise_maximum(const std::uint32_t (&weights)[8][4], float (&m)[2],
+                                              float (&rescale)[2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    std::uint32_t top[2] = {weights[0][half], weights[0][half + 2]};
+#pragma unroll
+    for (int step = 1; step < 8; ++step) {
+      top[0] = max_bf16(top[0], weights[step][half]);
+      top[1] = max_bf16(top[1], weights[step][half + 2]);
+    }
+    top[0] = max_bf16(top[0], top[1]);
+    const float most = quad_max(fmaxf(__uint_as_float(top[0] << 16), __uint_as_float(top[0] & 0xffff0000u)));
+    rescale[half] = 1.0f;
+    if (most > kRescaleThreshold) {
+      // By a power of two, so that nothing is rounded.
+      const int exponent = (__float_as_int(most) >> 23) - 127;
+      m[half] += static_cast<float>(exponent);
+      rescale[half] = __int_as_float((127 - exponent) << 23);
+    }
+  }
 }
 
 // values[index] without a run-time index into registers.
@@ -188,6 +215,40 @@ __device__ __forceinline__ void pack_weights(std::uint32_t (&p)[8][4], const flo
   for (int step = 0; step < 8; ++step) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) p[step][i] = pack_bf16(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
+  }
+}
+
+// 16 bytes of row `row`, columns [8 chunk, 8 chunk + 8), of a tile as the copy engine lays it out.
+__device__ __forceinline__ uint4 tile_piece(const std::uint8_t* tile, int row, int chunk) {
+  const int place = ((chunk % 8) ^ (row % 8)) * 16;
+  return *reinterpret_cast<const uint4*>(tile + chunk / 8 * kPanelBytes + row * 128 + place);
+}
+
+__device__ __forceinline__ float dot(const uint4& a, const uint4& b, float sum) {
+  const auto* const x = reinterpret_cast<const __nv_bfloat162*>(&a);
+  const auto* const y = reinterpret_cast<const __nv_bfloat162*>(&b);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 left = __bfloat1622float2(x[i]), right = __bfloat1622float2(y[i]);
+    sum = fmaf(left.x, right.x, fmaf(left.y, right.y, sum));
+  }
+  return sum;
+}
+
+// The scores of a tile whose weights became too large, computed once more by a warp alone, and weighed by their own
+// maximum: next to never, so by the plainest means.
+__device__ __noinline__ void scores_again(float* s, const std::uint8_t* q, const std::uint8_t* k, int q_row) {
+  const int lane = static_cast<int>(threadIdx.x % 4);
+#pragma unroll 1
+  for (int i = 0; i < 16; ++i) {
+#pragma unroll 1
+    for (int place = 0; place < 4; ++place) {
+      const int row = q_row + place / 2 * 8, column = 8 * i + 2 * lane + place % 2;
+      float sum = 0.0f;
+#pragma unroll 1
+      for (int chunk = 0; chunk < 16; ++chunk) sum = dot(tile_piece(q, row, chunk), tile_piece(k, column, chunk), sum);
+      s[4 * i + place] = sum;
+    }
   }
 }
 
@@ -244,15 +305,17 @@ __device__ __forceinline__ void write_partial(const Parameters& p, int slot, con
 
 __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t* k_tiles, std::uint8_t* v_tiles,
                         const Parameters& p, Schedule schedule, int group) {
-  const bool leader = threadIdx.x % 128 == 0;
+  const bool leader = threadIdx.x % 128 == 0, warp_leader = threadIdx.x % 32 == 0;
   const std::uint8_t* q_rows = q_tile + group * 64 * 128;
+  // This thread's first row; the other is eight further down.
+  const int q_row = group * 64 + static_cast<int>(threadIdx.x % 128) / 32 * 16 + static_cast<int>(threadIdx.x % 32) / 4;
   Segment segment;
   if (!schedule.next(segment)) return;
   // The first warpgroup has the first turn.
   if (group == 1) named_barrier_arrive(2, 128 * kConsumers);
   float s[64], o[64];
   std::uint32_t weights[8][4];
-  float m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f}, rescale[2];
+  float m[2], l[2], rescale[2];
   int stage = 0, phase = 0, q_phase = 0;
   int v_stage = 0, v_phase = 0;
   bool first_of_row = true;
@@ -276,9 +339,11 @@ __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t
   issue_scores(s, q_rows, k_tiles + stage * kTileBytes);
   wgmma_commit();
   wgmma_wait<0>();
-  if (leader) mbarrier_arrive(&bars.k_empty[stage]);
+  wgmma_results(s);
+  if (warp_leader) mbarrier_arrive(&bars.k_empty[stage]);
   if (++stage == kStages) stage = 0, phase ^= 1;
-  softmax_tile(s, m, l, rescale, p.scale_log2);
+  row_maxima(s, m, p.scale_log2);
+  weigh(s, m, l, p.scale_log2);
   pack_weights(weights, s);
 
   for (int item = segment.begin + 1;; ++item) {
@@ -288,7 +353,7 @@ __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t
       if (!schedule.next(segment)) break;
       item = segment.begin;
       // The scores of the row before are done, so its queries can go.
-      if (leader) mbarrier_arrive(&bars.q_empty);
+      if (warp_leader) mbarrier_arrive(&bars.q_empty);
       q_phase ^= 1;
       mbarrier_wait(&bars.q_full, q_phase);
     }
@@ -303,17 +368,38 @@ __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t
     issue_values(o, weights, v_tiles + v_stage * kTileBytes, first_of_row ? 0 : 1);
     wgmma_commit();
     named_barrier_arrive(2 + (group ^ 1), 128 * kConsumers);
-    wgmma_wait<1>();
-    if (leader) mbarrier_arrive(&bars.k_empty[stage]);
-    if (++stage == kStages) stage = 0, phase ^= 1;
 
     const float m_done[2] = {m[0], m[1]}, l_done[2] = {l[0], l[1]};
+    if (!new_row) raise_maximum(weights, m, rescale);
+    wgmma_wait<1>();
+    wgmma_results(s);
     if (new_row) {
-      m[0] = m[1] = -INFINITY;
+      row_maxima(s, m, p.scale_log2);
       l[0] = l[1] = 0.0f;
+      rescale[0] = rescale[1] = 1.0f;
     }
-    softmax_tile(s, m, l, rescale, p.scale_log2);
-    hold_before_wait(s, l);
+    float sum[2];
+    weigh(s, m, sum, p.scale_log2);
+    // The assembler moves a wait in front of arithmetic that does not need it; it cannot pass a branch that hangs on
+    // that arithmetic. So the exponentials run beside the product that is waited for next.
+    if (__any_sync(0xffffffffu, !(sum[0] + sum[1] < kLargestWeight))) {
+      float again[64], maximum[2];
+      scores_again(again, q_tile, k_tiles + stage * kTileBytes, q_row);
+#pragma unroll
+      for (int i = 0; i < 64; ++i) s[i] = again[i];
+      row_maxima(s, maximum, p.scale_log2);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (maximum[half] <= m[half]) continue;
+        rescale[half] *= exp2_approx(m[half] - maximum[half]);
+        m[half] = maximum[half];
+      }
+      weigh(s, m, sum, p.scale_log2);
+    }
+    if (warp_leader) mbarrier_arrive(&bars.k_empty[stage]);
+    if (++stage == kStages) stage = 0, phase ^= 1;
+    l[0] = fmaf(l[0], rescale[0], sum[0]);
+    l[1] = fmaf(l[1], rescale[1], sum[1]);
     wgmma_wait<0>();
     if (leader) mbarrier_arrive(&bars.v_empty[v_stage]);
     if (++v_stage == kStages) v_stage = 0, v_phase ^= 1;
@@ -356,11 +442,11 @@ __global__ void __launch_bounds__(kThreads, 1)
 
   if (threadIdx.x == 0) {
     mbarrier_init(&bars.q_full, 1);
-    mbarrier_init(&bars.q_empty, kConsumers);
+    mbarrier_init(&bars.q_empty, kConsumerWarps);
     for (int i = 0; i < kStages; ++i) {
       mbarrier_init(&bars.k_full[i], 1);
       mbarrier_init(&bars.v_full[i], 1);
-      mbarrier_init(&bars.k_empty[i], kConsumers);
+      mbarrier_init(&bars.k_empty[i], kConsumerWarps);
       mbarrier_init(&bars.v_empty[i], kConsumers);
     }
     mbarrier_init_fence();
