@@ -2,7 +2,6 @@
 
 #include "ops/cuda/kernels/activation.cuh"
 #include "ops/cuda/kernels/elements.cuh"
-#include "ops/cuda/kernels/lab.h"
 #include "ops/cuda/kernels/octet.cuh"
 #include "ops/cuda/kernels/reduce.cuh"
 #include "ops/cuda/ptx/mbarrier.cuh"
@@ -50,16 +49,15 @@ struct ChannelRmsNorm {
   __device__ static float value(float normalised, float factor, float) { return activate<After>(normalised * factor); }
 };
 
-// Rows that a group of threads holds at once, as registers allow.
-template <typename X, int Packs>
-inline constexpr int kRowsAtOnce = Packs * sizeof(X) <= 12 ? 2 : 1;
+constexpr int kMaxPacks = 3;    // of a thread
+constexpr int kRowsAtOnce = 2;  // of a group of threads; they share what is read of scale and shift
 
-// Rows of up to lanes * Packs octets: neighbouring groups of `lanes` threads, a power of two, hold one or two rows in
-// registers, so that memory is read once. Two rows share what is read of scale and shift.
-template <typename X, typename Y, typename Kind, int Packs, int Rows, int Blocks>
-__global__ void __launch_bounds__(kThreads, Blocks)
+// Rows of up to lanes * Packs octets: neighbouring groups of `lanes` threads, a power of two, hold two rows in
+// registers, so that memory is read once.
+template <typename X, typename Y, typename Kind, int Packs>
+__global__ void __launch_bounds__(kThreads, 5)
     packed_norm_kernel(const X* __restrict__ x, Y* __restrict__ y, std::int64_t rows, int dim, int lanes, Kind kind) {
-  constexpr int kRows = Rows;
+  constexpr int kRows = kRowsAtOnce;
   const int lane = static_cast<int>(threadIdx.x) & (lanes - 1), packs = dim / kOctet;
   const std::int64_t group = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / lanes, first = group * kRows;
   const float part = 1.0f / static_cast<float>(dim);
@@ -135,15 +133,16 @@ constexpr std::int64_t kMaxRows = 1 << 28;  // so that numbers of rows are ints
 template <typename X, typename Y>
 inline constexpr int kBatchRows = sizeof(X) + sizeof(Y) <= 4 ? 4 : 2;
 
+// Shared memory: two batches.
 template <typename X, typename Y>
-constexpr int stage_bytes(int threads) {
-  return kBatchRows<X, Y> * threads * static_cast<int>(sizeof(Octet<X>));
+constexpr int staged_bytes(int threads) {
+  return 2 * kBatchRows<X, Y> * threads * static_cast<int>(sizeof(Octet<X>));
 }
 
 // Long rows: a thread has one octet of every row of the block's batches, so that scale and shift stay in its registers;
-// the next batches are on their way to shared memory while this one is worked on. A thread reads what it has fetched
+// the next batch is on its way to shared memory while this one is worked on. A thread reads what it has fetched
 // itself.
-template <typename X, typename Y, typename Kind, int Stages>
+template <typename X, typename Y, typename Kind>
 __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
     column_norm_kernel(const X* __restrict__ x, Y* __restrict__ y, int rows, int dim, float part, Kind kind) {
   constexpr int kRows = kBatchRows<X, Y>, kLanes = kWarp / kRows;
@@ -168,11 +167,8 @@ __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
   };
   int first = static_cast<int>(blockIdx.x) * kRows;
   const int step = static_cast<int>(gridDim.x) * kRows;
-#pragma unroll
-  for (int stage = 0; stage < Stages - 1; ++stage) {
-    if (first + stage * step < rows) fetch(first + stage * step, stage);
-    ptx::copy_async_commit();
-  }
+  if (first < rows) fetch(first, 0);
+  ptx::copy_async_commit();
   Octet<float> factor{}, shift{};
   if (there) {
     const Octet<float> scale = octets(kind.scale)[column];
@@ -183,16 +179,13 @@ __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
     if constexpr (Kind::kShifted) shift = octets(kind.shift)[column];
   }
 
-  int stage = 0;
-  for (int buffer = 0; first < rows; first += step, buffer ^= 1) {
-    const int ahead = first + (Stages - 1) * step;
-    if (ahead < rows) fetch(ahead, stage == 0 ? Stages - 1 : stage - 1);
+  for (int stage = 0; first < rows; first += step, stage ^= 1) {
+    if (first + step < rows) fetch(first + step, stage ^ 1);
     ptx::copy_async_commit();
-    ptx::copy_async_wait<Stages - 1>();
+    ptx::copy_async_wait<1>();
     Octet<X> in[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) in[r] = staged[(stage * kRows + r) * threads + column];
-    stage = stage + 1 < Stages ? stage + 1 : 0;
 
     // Of each sum, neighbouring lanes get that of one row, and tell the others.
     float sums[kRows];
@@ -220,7 +213,7 @@ __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
       if (Kind::kCentred && !there) sums[r] = 0;
       in[r].forget_values();
     }
-    const float own = Kind::inverse(block_sums(sums, scratch[Kind::kCentred ? 1 : buffer], warps), part, dim);
+    const float own = Kind::inverse(block_sums(sums, scratch[Kind::kCentred ? 1 : stage], warps), part, dim);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const float inverse = __shfl_sync(kAllLanes, own, r * kLanes), away = -mean[r] * inverse;
@@ -274,26 +267,26 @@ __global__ void __launch_bounds__(kThreads)
 
 bool aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
-template <typename X, typename Y, int Packs, int Rows, int Blocks, typename Kind>
+template <typename X, typename Y, int Packs, typename Kind>
 void launch_packed(const X* x, Y* y, std::int64_t rows, int dim, int lanes, const Kind& kind, cudaStream_t stream) {
-  const int rows_per_block = kThreads / lanes * Rows;
+  const int rows_per_block = kThreads / lanes * kRowsAtOnce;
   const auto blocks = static_cast<unsigned>((rows + rows_per_block - 1) / rows_per_block);
-  packed_norm_kernel<X, Y, Kind, Packs, Rows, Blocks><<<blocks, kThreads, 0, stream>>>(x, y, rows, dim, lanes, kind);
+  packed_norm_kernel<X, Y, Kind, Packs><<<blocks, kThreads, 0, stream>>>(x, y, rows, dim, lanes, kind);
 }
 
-template <typename X, typename Y, int Stages, typename Kind>
-cudaError_t launch_columns(const X* x, Y* y, const RowNorm& norm, const Kind& kind, int variant, cudaStream_t stream) {
+template <typename X, typename Y, typename Kind>
+cudaError_t launch_columns(const X* x, Y* y, const RowNorm& norm, const Kind& kind, cudaStream_t stream) {
   const int threads = (norm.dim / kOctet + kWarp - 1) / kWarp * kWarp;
   const std::int64_t batches = (norm.rows + kBatchRows<X, Y> - 1) / kBatchRows<X, Y>;
   // As many blocks as are resident at once, or fewer if that takes as many turns: all take nearly as many.
   const std::int64_t resident = std::int64_t{norm.multiprocessors} * (kColumnThreads / threads);
-  const std::int64_t turns = variant == 3 ? 1 : (batches + resident - 1) / resident;
+  const std::int64_t turns = (batches + resident - 1) / resident;
   const auto blocks = static_cast<unsigned>((batches + turns - 1) / turns);
-  const int shared = Stages * stage_bytes<X, Y>(threads);
+  const int shared = staged_bytes<X, Y>(threads);
   const cudaError_t status =
-      cudaFuncSetAttribute(column_norm_kernel<X, Y, Kind, Stages>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+      cudaFuncSetAttribute(column_norm_kernel<X, Y, Kind>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (status != cudaSuccess) return status;
-  column_norm_kernel<X, Y, Kind, Stages><<<blocks, static_cast<unsigned>(threads), shared, stream>>>(
+  column_norm_kernel<X, Y, Kind><<<blocks, static_cast<unsigned>(threads), shared, stream>>>(
       x, y, static_cast<int>(norm.rows), norm.dim, 1.0f / static_cast<float>(norm.dim), kind);
   return cudaGetLastError();
 }
@@ -304,39 +297,22 @@ cudaError_t launch(const RowNorm& norm, const Kind& kind, bool parameters_aligne
   const auto* x = static_cast<const X*>(norm.x);
   auto* y = static_cast<Y*>(norm.y);
   const int packs = norm.dim / kOctet;
-  if (norm.dim % kOctet != 0 || packs > 12 * kWarp || !aligned(x) || !aligned(y) || !parameters_aligned) {
+  const bool is_long = packs > kMaxPacks * kWarp, fits_columns = packs <= kMaxColumns && norm.rows <= kMaxRows;
+  if (norm.dim % kOctet != 0 || (is_long && !fits_columns) || !aligned(x) || !aligned(y) || !parameters_aligned) {
     norm_kernel<X, Y, Kind><<<blocks_for(norm.rows, 1), kThreads, 0, stream>>>(x, y, norm.rows, norm.dim, kind);
     return cudaGetLastError();
   }
-  static const int variant = lab_choice("FLASHVSR_LAB_ROW_NORM", 2);
-  if (packs > 3 * kWarp && norm.rows <= kMaxRows && variant >= 2) {
-    return variant == 4 ? launch_columns<X, Y, 3>(x, y, norm, kind, variant, stream)
-                        : launch_columns<X, Y, 2>(x, y, norm, kind, variant, stream);
-  }
-  // As few threads a row as hold it in three packs each, so that short rows leave none idle.
+  if (is_long) return launch_columns<X, Y>(x, y, norm, kind, stream);
+  // As few threads a row as hold it, so that short rows leave none idle.
   int lanes = 1;
-  while (lanes < kWarp && packs > 3 * lanes) lanes *= 2;
+  while (packs > kMaxPacks * lanes) lanes *= 2;
   const int packs_per_lane = (packs + lanes - 1) / lanes;
-  const auto with = [&]<int Packs>() {
-    constexpr int kBlocks = Packs * sizeof(X) <= 24 ? 5 : 3;
-    if constexpr (sizeof(X) == 2 && Packs >= 6) {
-      if (variant == 1) {
-        launch_packed<X, Y, Packs, 1, Packs == 6 ? 8 : 5>(x, y, norm.rows, norm.dim, lanes, kind, stream);
-        return;
-      }
-    }
-    launch_packed<X, Y, Packs, kRowsAtOnce<X, Packs>, kBlocks>(x, y, norm.rows, norm.dim, lanes, kind, stream);
-  };
   if (packs_per_lane == 1) {
-    with.template operator()<1>();
+    launch_packed<X, Y, 1>(x, y, norm.rows, norm.dim, lanes, kind, stream);
   } else if (packs_per_lane == 2) {
-    with.template operator()<2>();
-  } else if (packs_per_lane == 3) {
-    with.template operator()<3>();
-  } else if (packs_per_lane <= 6) {
-    with.template operator()<6>();
+    launch_packed<X, Y, 2>(x, y, norm.rows, norm.dim, lanes, kind, stream);
   } else {
-    with.template operator()<12>();
+    launch_packed<X, Y, kMaxPacks>(x, y, norm.rows, norm.dim, lanes, kind, stream);
   }
   return cudaGetLastError();
 }

@@ -2,7 +2,6 @@
 
 #include "ops/cuda/kernels/activation.cuh"
 #include "ops/cuda/kernels/elements.cuh"
-#include "ops/cuda/kernels/lab.h"
 #include "ops/cuda/kernels/octet.cuh"
 #include "ops/cuda/kernels/pixels.cuh"
 
@@ -153,11 +152,10 @@ __global__ void __launch_bounds__(kThreads) patches_kernel(const X* __restrict__
 // Whether there is a kernel for it, which then runs.
 template <typename Y>
 bool launch_bytes(const std::uint8_t* frames, Y* y, const DepthShape& shape, cudaStream_t stream) {
-  static const int variant = lab_choice("FLASHVSR_LAB_SPACE_TO_DEPTH", 1);
   const auto power_of_two = [](std::int64_t x) { return std::has_single_bit(static_cast<std::uint64_t>(x)); };
   constexpr std::int64_t kMostBlocks = 65535, kMostRows = std::int64_t{1} << 31;
   const std::int64_t row_packs = shape.spatial / kPack, plane = shape.temporal * shape.spatial * row_packs;
-  if (variant == 0 || shape.channels != kRgb || shape.spatial < kPack || !power_of_two(shape.spatial) ||
+  if (shape.channels != kRgb || shape.spatial < kPack || !power_of_two(shape.spatial) ||
       !power_of_two(shape.temporal) || shape.height > kMostBlocks || shape.groups > kMostBlocks ||
       shape.groups * shape.temporal * shape.height * shape.spatial >= kMostRows || shape.width * plane >= kMostRows ||
       !is_aligned<uint2>(frames) || !is_aligned<Octet<Y>>(y)) {

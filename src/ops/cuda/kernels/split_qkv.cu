@@ -1,7 +1,6 @@
 #include "ops/cuda/kernels/split_qkv.h"
 
 #include "ops/cuda/kernels/elements.cuh"
-#include "ops/cuda/kernels/lab.h"
 #include "ops/cuda/kernels/octet.cuh"
 #include "ops/cuda/kernels/reduce.cuh"
 #include "ops/cuda/kernels/window_order.cuh"
@@ -59,172 +58,17 @@ struct Arguments {
   }
 };
 
-// The angle of a head's pair, and how far on that of the next column lies.
-struct Angle {
-  const float2* at;
-  int step;
-};
-
-__device__ __forceinline__ Angle angle_place(const RopeAngles& angles, const TokenPosition& at, int pair) {
-  if (pair < angles.time_pairs) return {angles.time + at.latent * angles.time_pairs + pair, 0};
-  pair -= angles.time_pairs;
-  if (pair < angles.height_pairs) return {angles.height + at.row * angles.height_pairs + pair, 0};
-  pair -= angles.height_pairs;
-  return {angles.width + at.column * angles.width_pairs + pair, angles.width_pairs};
-}
-
+// Of a head's pair.
 __device__ __forceinline__ float2 angle_of(const RopeAngles& angles, const TokenPosition& at, int pair) {
-  return *angle_place(angles, at, pair).at;
+  if (pair < angles.time_pairs) return angles.time[at.latent * angles.time_pairs + pair];
+  pair -= angles.time_pairs;
+  if (pair < angles.height_pairs) return angles.height[at.row * angles.height_pairs + pair];
+  pair -= angles.height_pairs;
+  return angles.width[at.column * angles.width_pairs + pair];
 }
 
 __device__ __forceinline__ float2 rotated(float2 x, float2 angle) {
   return {x.x * angle.x - x.y * angle.y, x.x * angle.y + x.y * angle.x};
-}
-
-// ------------------------------------------------------------------------------------ bf16 and heads of whole octets
-
-constexpr int kWarps = 4;
-constexpr int kWarpTokens = kPartTokens / kWarps;
-// A warp's tokens lie side by side in one row of a window.
-static_assert(kWindowSide % kWarpTokens == 0);
-
-template <int Octets>
-struct SharedOctets {
-  // Octets are split into halves, so that a warp reads neighbouring banks.
-  float4 weights[Octets][2][kWarp];
-  union {
-    uint4 tokens[kWarps][kWarpTokens][Octets][kWarp];
-    float4 sums[kWarps][Octets][2][kWarp];
-  };
-};
-
-// A warp has a few tokens, whose channels its lanes share octet by octet; all of them are on their way to shared memory
-// while the first is worked on, and a lane reads what it has fetched itself. With heads that divide a warp's 256
-// channels a lane stays at one place of the head, so that four angles serve a token.
-template <int Octets>
-__global__ void __launch_bounds__(kWarps* kWarp, 3)
-    split_octets_kernel(const __grid_constant__ Arguments<__nv_bfloat16> arguments) {
-  extern __shared__ uint4 dynamic_shared[];
-  auto& shared = *reinterpret_cast<SharedOctets<Octets>*>(dynamic_shared);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int dim = arguments.dim, octets_of_token = dim / kOctet;
-  const unsigned role = blockIdx.x % kRoles;
-  const int work = static_cast<int>(blockIdx.x / kRoles), block = work / kParts, part = work % kParts;
-  const int inside = part * kPartTokens + warp * kWarpTokens;
-
-  const std::int64_t stride = 3 * std::int64_t{dim};
-  const __nv_bfloat16* from = arguments.qkv + (std::int64_t{block} * kBlockTokens + inside) * stride + role * dim;
-  __nv_bfloat16* to = arguments.destination(role, block) + std::int64_t{inside} * dim;
-#pragma unroll
-  for (int token = 0; token < kWarpTokens; ++token) {
-#pragma unroll
-    for (int i = 0; i < Octets; ++i) {
-      const int octet = lane + i * kWarp;
-      ptx::copy_async_16(ptx::shared_address(&shared.tokens[warp][token][i][lane]),
-                         octets(from + token * stride) + min(octet, octets_of_token - 1), octet < octets_of_token);
-    }
-    ptx::copy_async_commit();
-  }
-  // Octet i of a token of this lane; those beyond the token's are zeros.
-  const auto fetched = [&](int token, int i) {
-    return reinterpret_cast<const Octet<__nv_bfloat16>&>(shared.tokens[warp][token][i][lane]);
-  };
-  const auto store = [&](int token, int i, const Octet<__nv_bfloat16>& octet) {
-    const int at = lane + i * kWarp;
-    if (at < octets_of_token) octets(to + std::int64_t{token} * dim)[at] = octet;
-  };
-  const auto wait = [](int later_tokens) {
-    static_assert(kWarpTokens == 4);
-    switch (later_tokens) {
-      case 3: ptx::copy_async_wait<3>(); break;
-      case 2: ptx::copy_async_wait<2>(); break;
-      case 1: ptx::copy_async_wait<1>(); break;
-      default: ptx::copy_async_wait<0>(); break;
-    }
-  };
-
-  if (role == kValue) {
-#pragma unroll
-    for (int token = 0; token < kWarpTokens; ++token) {
-      wait(kWarpTokens - 1 - token);
-#pragma unroll
-      for (int i = 0; i < Octets; ++i) store(token, i, fetched(token, i));
-    }
-    return;
-  }
-
-  const float4* norm = reinterpret_cast<const float4*>(role == kQuery ? arguments.norms[0] : arguments.norms[1]);
-  for (int i = static_cast<int>(threadIdx.x); i < 2 * Octets * kWarp; i += kWarps * kWarp) {
-    const float4 weight = i < 2 * octets_of_token ? norm[i] : float4{};
-    shared.weights[i / 2 / kWarp][i % 2][i / 2 % kWarp] = weight;
-  }
-  const TokenPosition at = arguments.position(block, inside);
-  Angle angles[kOctet / 2];
-#pragma unroll
-  for (int j = 0; j < kOctet / 2; ++j) {
-    angles[j] = angle_place(arguments.angles, at, lane * kOctet % arguments.head_dim / 2 + j);
-  }
-  float2 sums[Octets][kOctet / 2] = {};
-  __syncthreads();
-
-#pragma unroll 1
-  for (int token = 0; token < kWarpTokens; ++token) {
-    wait(kWarpTokens - 1 - token);
-    float squares = 0;
-#pragma unroll
-    for (int i = 0; i < Octets; ++i) {
-      const Octet<__nv_bfloat16> octet = fetched(token, i);
-#pragma unroll
-      for (int j = 0; j < kOctet; ++j) squares += value_of(octet, j) * value_of(octet, j);
-    }
-    const float inverse = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(dim) + kEpsilon);
-
-    float2 turns[kOctet / 2];
-#pragma unroll
-    for (int j = 0; j < kOctet / 2; ++j) turns[j] = angles[j].at[token * angles[j].step];
-#pragma unroll
-    for (int i = 0; i < Octets; ++i) {
-      const Octet<__nv_bfloat16> octet = fetched(token, i);
-      Octet<__nv_bfloat16> out;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float4 weight = shared.weights[i][half][lane];
-#pragma unroll
-        for (int pair = 0; pair < 2; ++pair) {
-          const int j = 2 * half + pair;
-          const float2 x = {value_of(octet, 2 * j) * inverse * (pair == 0 ? weight.x : weight.z),
-                            value_of(octet, 2 * j + 1) * inverse * (pair == 0 ? weight.y : weight.w)};
-          const float2 y = rotated(x, turns[j]);
-          sums[i][j].x += y.x;
-          sums[i][j].y += y.y;
-          set_pair(out, j, y.x, y.y);
-        }
-      }
-      store(token, i, out);
-    }
-  }
-
-  // The tokens' place is taken by the sums.
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < Octets; ++i) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float2 first = sums[i][2 * half], second = sums[i][2 * half + 1];
-      shared.sums[warp][i][half][lane] = {first.x, first.y, second.x, second.y};
-    }
-  }
-  __syncthreads();
-  auto* result = reinterpret_cast<float4*>(arguments.part_sums(role, block, part));
-  for (int i = static_cast<int>(threadIdx.x); i < 2 * octets_of_token; i += kWarps * kWarp) {
-    float4 sum = shared.sums[0][i / 2 / kWarp][i % 2][i / 2 % kWarp];
-#pragma unroll
-    for (int w = 1; w < kWarps; ++w) {
-      const float4 more = shared.sums[w][i / 2 / kWarp][i % 2][i / 2 % kWarp];
-      sum = {sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w};
-    }
-    result[i] = sum;
-  }
 }
 
 // -------------------------------------------------------------------------------------- bf16, channels of whole octets
@@ -344,8 +188,7 @@ __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
   octets(arguments.part_sums(role, block, part))[column] = result;
 }
 
-// --------------------------------------------------------------------------------------------------- any head, any
-// type
+// ------------------------------------------------------------------------------------------- any head, any type
 
 constexpr int kThreads = 256;
 
@@ -423,35 +266,10 @@ cudaError_t launch_columns(const Arguments<__nv_bfloat16>& arguments, unsigned b
   return cudaGetLastError();
 }
 
-bool takes_octets(const Arguments<__nv_bfloat16>& arguments) {
-  return arguments.dim % kOctet == 0 && arguments.head_dim % kOctet == 0 && kWarp * kOctet % arguments.head_dim == 0 &&
-         arguments.dim <= 6 * kWarp * kOctet && aligned(arguments.qkv) && aligned(arguments.q) &&
-         aligned(arguments.k) && aligned(arguments.v) && aligned(arguments.norms[0]) && aligned(arguments.norms[1]) &&
-         aligned(arguments.work);
-}
-
-template <int Octets>
-cudaError_t launch_octets(const Arguments<__nv_bfloat16>& arguments, unsigned blocks, cudaStream_t stream) {
-  constexpr int kShared = sizeof(SharedOctets<Octets>);
-  const cudaError_t status =
-      cudaFuncSetAttribute(split_octets_kernel<Octets>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
-  if (status != cudaSuccess) return status;
-  split_octets_kernel<Octets><<<blocks, kWarps * kWarp, kShared, stream>>>(arguments);
-  return cudaGetLastError();
-}
-
 cudaError_t launch_split(const Arguments<__nv_bfloat16>& arguments, unsigned blocks, cudaStream_t stream) {
-  static const int variant = lab_choice("FLASHVSR_LAB_SPLIT_QKV", 1);
-  if (variant >= 1 && takes_columns(arguments)) return launch_columns(arguments, blocks, stream);
-  if (!takes_octets(arguments)) {
-    split_kernel<<<blocks, kThreads, 0, stream>>>(arguments);
-    return cudaGetLastError();
-  }
-  const int octets_of_lane = (arguments.dim / kOctet + kWarp - 1) / kWarp;
-  if (octets_of_lane == 1) return launch_octets<1>(arguments, blocks, stream);
-  if (octets_of_lane == 2) return launch_octets<2>(arguments, blocks, stream);
-  if (octets_of_lane <= 4) return launch_octets<4>(arguments, blocks, stream);
-  return launch_octets<6>(arguments, blocks, stream);
+  if (takes_columns(arguments)) return launch_columns(arguments, blocks, stream);
+  split_kernel<<<blocks, kThreads, 0, stream>>>(arguments);
+  return cudaGetLastError();
 }
 
 cudaError_t launch_split(const Arguments<float>& arguments, unsigned blocks, cudaStream_t stream) {

@@ -7,7 +7,6 @@
 // of the next.
 #include "ops/cuda/kernels/wavelet.h"
 
-#include "ops/cuda/kernels/lab.h"
 #include "ops/cuda/kernels/pixels.cuh"
 
 #include <algorithm>
@@ -239,6 +238,9 @@ __global__ void __launch_bounds__(kColumnThreads, 3)
   }
 }
 
+// What a grid takes of its third extent.
+constexpr std::int64_t kLaunchFrames = 65535;
+
 }  // namespace
 
 cudaError_t launch_wavelet(const float* video, const std::uint8_t* reference, float* result, std::int64_t frames,
@@ -250,10 +252,9 @@ cudaError_t launch_wavelet(const float* video, const std::uint8_t* reference, fl
   cudaError_t status =
       cudaFuncSetAttribute(low_pass_rows_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRowShared);
   if (status != cudaSuccess) return status;
-  static const std::int64_t at_once = lab_choice("FLASHVSR_LAB_WAVELET", 1024);
   const std::int64_t row_values = width * kRgb;
-  for (std::int64_t frame = 0; frame < frames; frame += at_once) {
-    const std::int64_t count = std::min(at_once, frames - frame), offset = frame * height * row_values;
+  for (std::int64_t frame = 0; frame < frames; frame += kLaunchFrames) {
+    const std::int64_t count = std::min(kLaunchFrames, frames - frame), offset = frame * height * row_values;
     low_pass_rows_kernel<<<dim3(parts(count * height, kRows), parts(width, kRowPixels)), kRowThreads, kRowShared,
                            stream>>>(video + offset, reference + offset, across + offset, count * height,
                                      static_cast<int>(width));
