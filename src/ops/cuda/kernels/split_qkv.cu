@@ -1,5 +1,6 @@
 #include "ops/cuda/kernels/split_qkv.h"
 
+#include "ops/cuda/kernels/dependent_launch.cuh"
 #include "ops/cuda/kernels/elements.cuh"
 #include "ops/cuda/kernels/octet.cuh"
 #include "ops/cuda/kernels/reduce.cuh"
@@ -91,6 +92,7 @@ __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
     split_columns_kernel(const __grid_constant__ Arguments<__nv_bfloat16> arguments) {
   using Values = Octet<__nv_bfloat16>;
   constexpr int kPairs = kOctet / 2, kLanes = kWarp / kBatch;
+  let_next_be_placed();
   extern __shared__ uint4 dynamic_shared[];
   __shared__ float scratch[2][kBatch][kMaxColumns / kWarp];
   const int dim = arguments.dim, packs = dim / kOctet, head_pairs = arguments.head_dim / 2;
@@ -196,6 +198,7 @@ constexpr int kThreads = 256;
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 4) split_kernel(const __grid_constant__ Arguments<T> arguments) {
   __shared__ float scratch[kThreads / kWarp];
+  let_next_be_placed();
   const int dim = arguments.dim, thread = static_cast<int>(threadIdx.x), pairs_of_head = arguments.head_dim / 2;
   const unsigned role = blockIdx.x % kRoles;
   const int work = static_cast<int>(blockIdx.x / kRoles), block = work / kParts, part = work % kParts;
@@ -235,6 +238,7 @@ __global__ void __launch_bounds__(kThreads) block_means_kernel(const __grid_cons
   const unsigned role = blockIdx.y;
   const int dim = arguments.dim, block = static_cast<int>(blockIdx.x);
   const int c = static_cast<int>(blockIdx.z * kThreads + threadIdx.x);
+  wait_for_kernel_before();
   if (c >= dim) return;
   float* means = role == kQuery ? arguments.q_means + std::int64_t{block} * dim
                                 : arguments.k_means + arguments.ring_block(block) * dim;
@@ -303,8 +307,7 @@ cudaError_t launch(const SplitQkv& split, cudaStream_t stream) {
     cudaError_t status = launch_split(arguments, blocks * kParts * kRoles, stream);
     if (status != cudaSuccess) return status;
     const auto token_parts = static_cast<unsigned>((dim + kThreads - 1) / kThreads);
-    block_means_kernel<T><<<dim3(blocks, 2, token_parts), kThreads, 0, stream>>>(arguments);
-    status = cudaGetLastError();
+    status = launch_dependent(block_means_kernel<T>, dim3(blocks, 2, token_parts), kThreads, stream, arguments);
     if (status != cudaSuccess) return status;
   }
   return cudaSuccess;
