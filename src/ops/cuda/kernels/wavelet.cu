@@ -8,6 +8,8 @@
 #include "ops/cuda/kernels/wavelet.h"
 
 #include "ops/cuda/kernels/pixels.cuh"
+#include "ops/cuda/ptx/mbarrier.cuh"
+#include "ops/cuda/ptx/mma.cuh"
 
 #include <algorithm>
 
@@ -83,18 +85,12 @@ __device__ __forceinline__ void take(Walk& walk, const Inputs<Input>& inputs, in
   if constexpr (Step % kAhead + 1 < kAhead) take<Step + 1, Walk, Input>(walk, inputs, index, line, first_turn, emit);
 }
 
-template <typename Input, typename Read>
-__device__ __forceinline__ void fetch(Inputs<Input>& inputs, int index, const Read& read) {
-#pragma unroll
-  for (int i = 0; i < Input::kAhead; ++i) inputs[i] = read(index + i);
-}
-
 template <int Step, typename Walk, typename Input, typename Read, typename Emit>
 __device__ __forceinline__ void take_turn(Walk& walk, Inputs<Input>& now, Inputs<Input>& next, int index,
                                           const Line& line, bool first_turn, const Read& read, const Emit& emit) {
   constexpr int kAhead = Input::kAhead;
   static_assert(kTurn % (2 * kAhead) == 0);
-  fetch<Input>(next, index + kAhead, read);
+  read.template group<(Step + kAhead) % kTurn>(next, index + kAhead);
   take<Step, Walk, Input>(walk, now, index, line, first_turn, emit);
   if constexpr (Step + kAhead < kTurn) {
     take_turn<Step + kAhead, Walk, Input>(walk, next, now, index + kAhead, line, first_turn, read, emit);
@@ -102,12 +98,13 @@ __device__ __forceinline__ void take_turn(Walk& walk, Inputs<Input>& now, Inputs
 }
 
 // Calls emit(i, low band of value i, what read gave kReach values later) for i from line.first - kReach on, `steps`
-// times or a few more. read(i) gives value i of the line; it is asked for some beyond the last, which then is repeated.
+// times or a few more. read.group<Step>(inputs, i) gives value i of the line and those after it, in turn; Step is
+// i - line.first modulo kTurn. It is asked for some beyond the last, which then is repeated.
 template <bool End, typename Input, typename Read, typename Emit>
 __device__ __forceinline__ void walk_line(const Line& line, int steps, const Read& read, const Emit& emit) {
   Filter<0, End> walk;
   Inputs<Input> now, next;
-  fetch<Input>(now, line.first, read);
+  read.template group<0>(now, line.first);
 #pragma unroll 1
   for (int turn = 0; turn < steps; turn += kTurn) {
     take_turn<0, Filter<0, End>, Input>(walk, now, next, line.first + turn, line, line.at_start && turn == 0, read,
@@ -133,17 +130,28 @@ struct RowInput {
   float value;
 };
 
+struct RowReader {
+  const float* row;
+  const Line& line;
+
+  template <int>
+  __device__ __forceinline__ void group(Inputs<RowInput>& inputs, int index) const {
+#pragma unroll
+    for (int i = 0; i < RowInput::kAhead; ++i) {
+      inputs[i].value = row[(min(index + i, line.last) - line.first) * kRgb];
+    }
+  }
+};
+
 // `row` begins with the line's first value, `result` lies in it.
 template <bool End>
 __device__ __forceinline__ void walk_row(float* row, const Line& line, int begin, int count) {
   float* result = row + (begin - line.first) * kRgb;
-  walk_line<End, RowInput>(
-      line, begin - line.first + count + kReach,
-      [&](int i) { return RowInput{row[(min(i, line.last) - line.first) * kRgb]}; },
-      [&](int i, float low, const RowInput&) {
-        const int at = i - begin;
-        if (static_cast<unsigned>(at) < static_cast<unsigned>(count)) result[at * kRgb] = low;
-      });
+  walk_line<End, RowInput>(line, begin - line.first + count + kReach, RowReader{row, line},
+                           [&](int i, float low, const RowInput&) {
+                             const int at = i - begin;
+                             if (static_cast<unsigned>(at) < static_cast<unsigned>(count)) result[at * kRgb] = low;
+                           });
 }
 
 // Grid: groups of rows of all frames, parts of a row. across = filtered (reference - video).
@@ -197,44 +205,91 @@ constexpr int kColumnThreads = 128;  // values of a row, a block
 constexpr int kColumnRows = 256;     // of a block's result
 
 struct ColumnInput {
-  static constexpr int kAhead = 8;
+  static constexpr int kAhead = 4;
   float value, video;
+};
+
+// A turn's inputs of every column: so many are on their way that memory is never idle, which registers could not hold.
+// A thread reads what it has fetched itself.
+struct ColumnRing {
+  float across[kTurn][kColumnThreads], video[kTurn][kColumnThreads];
+};
+
+// A block's columns. Places are counted from the block's first: few enough for 32 bits, which halves the instructions
+// of an access.
+struct ColumnReader {
+  static constexpr int kAhead = ColumnInput::kAhead, kGroups = kTurn / kAhead;
+  ColumnRing& ring;
+  const float *across, *video;  // from the line's first value, from the block's first result
+  int row_values;
+  int last, last_result;  // of the line, as far as results depend on it; of the block
+  int margin;             // rows of the line before the block's first result
+
+  __device__ __forceinline__ unsigned place(int row) const {
+    return static_cast<unsigned>(row * row_values) + threadIdx.x;
+  }
+  // What comes with value i is of the result that it completes.
+  template <int Step>
+  __device__ __forceinline__ void fetch(int index) const {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int result = min(max(index + i - kReach - margin, 0), last_result);
+      ptx::copy_async_4(ptx::shared_address(&ring.across[Step + i][threadIdx.x]), across + place(min(index + i, last)));
+      ptx::copy_async_4(ptx::shared_address(&ring.video[Step + i][threadIdx.x]), video + place(result));
+    }
+    ptx::copy_async_commit();
+  }
+  template <int Group = 0>
+  __device__ __forceinline__ void begin() const {
+    fetch<Group * kAhead>(Group * kAhead);
+    if constexpr (Group + 2 < kGroups) begin<Group + 1>();
+  }
+  // Takes a group, in whose predecessor's place the next is fetched that is not on its way.
+  template <int Step>
+  __device__ __forceinline__ void group(Inputs<ColumnInput>& inputs, int index) const {
+    ptx::copy_async_wait<kGroups - 2>();
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      inputs[i] = {ring.across[Step + i][threadIdx.x], ring.video[Step + i][threadIdx.x]};
+    }
+    fetch<(Step + kTurn - kAhead) % kTurn>(index + kTurn - kAhead);
+  }
 };
 
 // Grid: parts of a row, parts of a column, frames. result = clamp(video + filtered across).
 template <bool End>
 __device__ __forceinline__ void walk_column(const float* __restrict__ video, const float* __restrict__ across,
-                                            float* __restrict__ result, int height, int row_values) {
+                                            float* __restrict__ result, int height, int row_values, ColumnRing& ring) {
   const int begin = static_cast<int>(blockIdx.y) * kColumnRows, count = min(height - begin, kColumnRows);
   const int low = max(begin - kTurn, 0), first_column = static_cast<int>(blockIdx.x) * kColumnThreads;
   if (first_column + static_cast<int>(threadIdx.x) >= row_values) return;
-  // Places are counted from the block's first: few enough for 32 bits, which halves the instructions of an access.
   const std::int64_t frame = std::int64_t{blockIdx.z} * height * row_values + first_column;
-  const float* across_from = across + frame + std::int64_t{low} * row_values;
-  const float* video_from = video + frame + std::int64_t{begin} * row_values;
+  const int margin = begin - low, steps = margin + count + kReach, last = height - low - 1;
+  const ColumnReader reader{.ring = ring,
+                            .across = across + frame + std::int64_t{low} * row_values,
+                            .video = video + frame + std::int64_t{begin} * row_values,
+                            .row_values = row_values,
+                            .last = min(last, steps - 1),
+                            .last_result = count - 1,
+                            .margin = margin};
   float* to = result + frame + std::int64_t{begin} * row_values;
-  const auto place = [row_values](int row) { return static_cast<unsigned>(row * row_values) + threadIdx.x; };
-  const int rows = height - low;
-  walk_line<End, ColumnInput>(
-      Line{0, rows - 1, low == 0}, begin - low + count + kReach,
-      [&](int i) {
-        const auto at = static_cast<unsigned>(i - kReach - (begin - low)), last = static_cast<unsigned>(count - 1);
-        return ColumnInput{across_from[place(min(i, rows - 1))], video_from[place(static_cast<int>(min(at, last)))]};
-      },
-      [&](int i, float low_band, const ColumnInput& input) {
-        const int at = i - (begin - low);
-        if (static_cast<unsigned>(at) >= static_cast<unsigned>(count)) return;
-        to[place(at)] = fminf(fmaxf(input.video + low_band, -1.0f), 1.0f);
-      });
+  reader.begin();
+  walk_line<End, ColumnInput>(Line{0, last, low == 0}, steps, reader,
+                              [&](int i, float low_band, const ColumnInput& input) {
+                                const int at = i - margin;
+                                if (static_cast<unsigned>(at) >= static_cast<unsigned>(count)) return;
+                                to[reader.place(at)] = fminf(fmaxf(input.video + low_band, -1.0f), 1.0f);
+                              });
 }
 
-__global__ void __launch_bounds__(kColumnThreads, 3)
+__global__ void __launch_bounds__(kColumnThreads, 4)
     low_pass_columns_kernel(const float* __restrict__ video, const float* __restrict__ across,
                             float* __restrict__ result, int height, int row_values) {
+  __shared__ ColumnRing ring;
   if ((static_cast<int>(blockIdx.y) + 1) * kColumnRows + kReach >= height) {
-    walk_column<true>(video, across, result, height, row_values);
+    walk_column<true>(video, across, result, height, row_values, ring);
   } else {
-    walk_column<false>(video, across, result, height, row_values);
+    walk_column<false>(video, across, result, height, row_values, ring);
   }
 }
 
