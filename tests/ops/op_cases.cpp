@@ -159,8 +159,8 @@ std::vector<OpCase> frame_cases() {
                                                                          r.new_height, r.new_width)};
                      }});
   }
-  for (const Shape& shape :
-       {Shape{1, 1, 1, 3}, Shape{2, 5, 7, 3}, Shape{1, 37, 65, 3}, Shape{3, 128, 96, 3}, Shape{1, 300, 270, 3}}) {
+  for (const Shape& shape : {Shape{1, 1, 1, 3}, Shape{2, 5, 7, 3}, Shape{1, 37, 65, 3}, Shape{3, 128, 96, 3},
+                             Shape{1, 300, 270, 3}, Shape{1, 600, 20, 3}}) {
     cases.push_back({named("pad_edge and crop", shape), {}, [=](Inputs& in) {
                        Operations& o = in.operations();
                        const Tensor bytes = in.bytes(shape), values = in.tensor(shape);
