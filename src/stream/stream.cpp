@@ -265,7 +265,13 @@ void Stream::drain() {
   // Nothing will be computed any more: only finished frames are worth their memory.
   state_.pending.clear();
   state_.first_pending = state_.frames_scheduled;
-  state_.tiles.clear();
+  forget_when_received();
+}
+
+// What networks remember goes after the last frame has been taken: to give back pinned memory of the host takes half a
+// second for 3 GB, for which frames that are finished would wait.
+void Stream::forget_when_received() {
+  if (state_.drained && state_.finished.empty()) state_.tiles.clear();
 }
 
 std::optional<Received> Stream::nothing_to_receive() const {
@@ -277,6 +283,7 @@ std::optional<Received> Stream::nothing_to_receive() const {
 void Stream::drop_received() {
   state_.finished.pop_front();
   ++state_.frames_delivered;
+  forget_when_received();
 }
 
 Received Stream::receive(std::uint8_t* rgb, std::ptrdiff_t stride) {

@@ -183,6 +183,7 @@ class Stream {
   // What receive() answers if it gives no frame.
   std::optional<Received> nothing_to_receive() const;
   void drop_received();
+  void forget_when_received();
   void check_memory();
   void prepare_tiles();
   void require_usable() const;

@@ -63,6 +63,22 @@ TEST(Stream, AShortClipIsTheStartOfTheClipWithItsLastFrameRepeated) {
   }
 }
 
+// To give memory back may take long, for which finished frames must not wait; but it does not stay after the last one.
+TEST(Stream, ForgetsWhenTheLastFrameHasBeenTaken) {
+  const StreamSettings settings = make_settings(kWidth, kHeight, 4);
+  Stream stream(attention_model().networks, settings);
+  const Clip clip = wave_clip(21, kWidth, kHeight);
+  for (const Frame& frame : clip) ASSERT_TRUE(stream.send(frame.data(), kWidth * 3));
+  stream.drain();
+  Frame output(static_cast<std::size_t>(settings.output_width * settings.output_height * 3));
+  for (std::size_t i = 0; i < clip.size(); ++i) {
+    EXPECT_FALSE(stream.state().tiles.empty()) << i;
+    ASSERT_EQ(stream.receive(output.data(), settings.output_width * 3), Received::frame);
+  }
+  EXPECT_TRUE(stream.state().tiles.empty());
+  EXPECT_EQ(stream.receive(output.data(), settings.output_width * 3), Received::end);
+}
+
 TEST(Stream, NoFramesGiveNone) {
   Stream stream(attention_model().networks, make_settings(kWidth, kHeight, 4));
   EXPECT_EQ(stream.receive(nullptr, 0), Received::again);
