@@ -75,7 +75,7 @@ class DeviceInName : public ::testing::Test {
         GTEST_SKIP() << "there is a real " << library;
       }
     }
-    driver_ = dlopen("libcuda.so.1", RTLD_NOW);
+    driver_ = dlopen(CUDA_FOR_TESTS, RTLD_NOW);
     ASSERT_NE(driver_, nullptr) << dlerror();
     holders_ = reinterpret_cast<int (*)(int)>(dlsym(driver_, "flashvsr_test_holders"));
     ASSERT_NE(holders_, nullptr) << "the tests have found another driver";

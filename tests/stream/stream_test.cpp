@@ -155,7 +155,7 @@ TEST(Stream, ColourStatisticsAreThoseOfTheVisibleArea) {
   settings.color_fix = ColorFix::adain;
   Frame frame = wave_frame(0, 20, 32);
   for (std::size_t i = 0; i < frame.size(); ++i)
-    frame[i] = (i / 3) % 20 == 19 ? 250 : static_cast<std::uint8_t>(90 + frame[i] / 8);
+    frame[i] = static_cast<std::uint8_t>((i / 3) % 20 == 19 ? 250 : 90 + frame[i] / 8);
   Stream stream(attention_model().networks, settings);
   double before_bytes = 0;
   StreamHooks hooks;
