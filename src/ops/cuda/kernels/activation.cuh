@@ -2,15 +2,14 @@
 #pragma once
 
 #include "ops/cuda/kernels/activation.h"
+#include "ops/cuda/ptx/arithmetic.cuh"
 
 namespace flashvsr::cuda {
 
 // e^x to about 2^-21. What is too small to be a normal number is zero.
 __device__ __forceinline__ float fast_exp(float x) {
   constexpr float kLog2OfE = 1.4426950408889634f;
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x * kLog2OfE));
-  return result;
+  return ptx::exp2_approx(x * kLog2OfE);
 }
 
 template <Activation Kind>

@@ -50,4 +50,16 @@ __device__ __forceinline__ void set_pair(Octet<__nv_bfloat16>& octet, int pair, 
   octet.words[pair] = *reinterpret_cast<const std::uint32_t*>(&rounded);
 }
 
+// Of the values value(0) .. value(7).
+template <typename T, typename Value>
+__device__ __forceinline__ Octet<T> octet_of(const Value& value) {
+  Octet<T> octet;
+#pragma unroll
+  for (int i = 0; i < kOctet; i += 2) {
+    const float first = value(i), second = value(i + 1);
+    set_pair(octet, i / 2, first, second);
+  }
+  return octet;
+}
+
 }  // namespace flashvsr::cuda

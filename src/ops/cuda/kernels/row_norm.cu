@@ -111,18 +111,11 @@ __global__ void __launch_bounds__(kThreads, 5)
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (first + r >= rows) continue;
-      Octet<Y> out;
-#pragma unroll
-      for (int j = 0; j < kOctet; j += 2) {
-        float pair[2];
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          const float normalised = (value_of(in[r][i], j + k) - mean[r]) * inverse[r];
-          pair[k] = kind.value(normalised, kind.factor(value_of(scale, j + k)), value_of(shift, j + k));
-        }
-        set_pair(out, j / 2, pair[0], pair[1]);
-      }
-      octets(y + (first + r) * dim)[pack] = out;
+      const auto value = [&](int j) {
+        const float normalised = (value_of(in[r][i], j) - mean[r]) * inverse[r];
+        return kind.value(normalised, kind.factor(value_of(scale, j)), value_of(shift, j));
+      };
+      octets(y + (first + r) * dim)[pack] = octet_of<Y>(value);
     }
   }
 }
@@ -172,10 +165,7 @@ __global__ void __launch_bounds__(kMaxColumns, kColumnThreads / kMaxColumns)
   Octet<float> factor{}, shift{};
   if (there) {
     const Octet<float> scale = octets(kind.scale)[column];
-#pragma unroll
-    for (int j = 0; j < kOctet; j += 2) {
-      set_pair(factor, j / 2, kind.factor(value_of(scale, j)), kind.factor(value_of(scale, j + 1)));
-    }
+    factor = octet_of<float>([&](int j) { return kind.factor(value_of(scale, j)); });
     if constexpr (Kind::kShifted) shift = octets(kind.shift)[column];
   }
 

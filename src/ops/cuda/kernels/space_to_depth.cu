@@ -82,18 +82,10 @@ __global__ void __launch_bounds__(kThreads)
   auto* to = octets(y) + (((std::int64_t{group} * height + line) * width + token) * kRgb << plane_bits) + within;
 #pragma unroll
   for (int c = 0; c < kRgb; ++c) {
-    Octet<Y> out;
-#pragma unroll
-    for (int j = 0; j < kPack; j += 2) {
-      float pair[2];
-#pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        const unsigned element = static_cast<unsigned>((j + k) * kRgb + c);
-        pair[k] = stored_value<Y>(byte_of(words[element / 4], element % 4));
-      }
-      set_pair(out, j / 2, pair[0], pair[1]);
-    }
-    to[static_cast<unsigned>(c) << plane_bits] = out;
+    to[static_cast<unsigned>(c) << plane_bits] = octet_of<Y>([&](int j) {
+      const auto element = static_cast<unsigned>(j * kRgb + c);
+      return stored_value<Y>(byte_of(words[element / 4], element % 4));
+    });
   }
 }
 

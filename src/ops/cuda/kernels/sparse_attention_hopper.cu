@@ -2,6 +2,7 @@
 // the producer fetches next; the consumers never see it.
 #include "ops/cuda/kernels/sparse_attention.h"
 #include "ops/cuda/kernels/sparse_attention_schedule.cuh"
+#include "ops/cuda/ptx/arithmetic.cuh"
 #include "ops/cuda/ptx/tma.cuh"
 #include "ops/cuda/ptx/wgmma.cuh"
 #include "ops/cuda/tensor_map.h"
@@ -45,25 +46,6 @@ struct Barriers {
   std::uint64_t k_full[kStages], k_empty[kStages];
   std::uint64_t v_full[kStages], v_empty[kStages];
 };
-
-__device__ __forceinline__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-__device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
-  std::uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
-
-// Of pairs of bf16.
-__device__ __forceinline__ std::uint32_t max_bf16(std::uint32_t a, std::uint32_t b) {
-  std::uint32_t most;
-  asm("max.bf16x2 %0, %1, %2;" : "=r"(most) : "r"(a), "r"(b));
-  return most;
-}
 
 __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
@@ -126,6 +108,12 @@ __device__ void produce(const CUtensorMap* map_q, const CUtensorMap* map_k, cons
 }
 
 // ------------------------------------------------------------------------------------------------ consumers
+
+// Of the two rows of a tile that a thread's accumulators belong to, the first; the other is eight further down.
+__device__ __forceinline__ int first_row(int group) {
+  const int thread = static_cast<int>(threadIdx.x % 128);
+  return group * 64 + thread / 32 * 16 + thread % 32 / 4;
+}
 
 __device__ __forceinline__ void issue_scores(float (&s)[64], const std::uint8_t* q, const std::uint8_t* k) {
 #pragma unroll
@@ -235,8 +223,8 @@ __device__ __forceinline__ float dot(const uint4& a, const uint4& b, float sum) 
   return sum;
 }
 
-// The scores of a tile whose weights became too large, computed once more by a warp alone, and weighed by their own
-// maximum: next to never, so by the plainest means.
+// The scores of a tile whose weights became too large, computed once more by a warp alone: next to never, so by the
+// plainest means.
 __device__ __noinline__ void scores_again(float* s, const std::uint8_t* q, const std::uint8_t* k, int q_row) {
   const int lane = static_cast<int>(threadIdx.x % 4);
 #pragma unroll 1
@@ -256,8 +244,7 @@ __device__ __noinline__ void scores_again(float* s, const std::uint8_t* q, const
 // each writes 16 bytes at once.
 __device__ __forceinline__ void write_row(const Parameters& p, const float (&o)[64], const float (&inverse)[2],
                                           int group, int query_row, int head) {
-  const int thread = static_cast<int>(threadIdx.x % 128), lane = thread % 4;
-  const int row = query_row + group * 64 + (thread / 32) * 16 + (thread % 32) / 4;
+  const int lane = static_cast<int>(threadIdx.x % 4), row = query_row + first_row(group);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     __nv_bfloat16* out = p.out + static_cast<std::size_t>(row + 8 * half) * p.dim + head * kTile;
@@ -285,8 +272,7 @@ __device__ __forceinline__ void write_row(const Parameters& p, const float (&o)[
 
 __device__ __forceinline__ void write_partial(const Parameters& p, int slot, const float (&o)[64], const float (&m)[2],
                                               const float (&l)[2], int group) {
-  const int thread = static_cast<int>(threadIdx.x % 128);
-  const int row = group * 64 + (thread / 32) * 16 + (thread % 32) / 4;
+  const int thread = static_cast<int>(threadIdx.x % 128), row = first_row(group);
   float* out = p.partial_out + static_cast<std::size_t>(slot) * kPartialFloats;
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
@@ -307,8 +293,6 @@ __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t
                         const Parameters& p, Schedule schedule, int group) {
   const bool leader = threadIdx.x % 128 == 0, warp_leader = threadIdx.x % 32 == 0;
   const std::uint8_t* q_rows = q_tile + group * 64 * 128;
-  // This thread's first row; the other is eight further down.
-  const int q_row = group * 64 + static_cast<int>(threadIdx.x % 128) / 32 * 16 + static_cast<int>(threadIdx.x % 32) / 4;
   Segment segment;
   if (!schedule.next(segment)) return;
   // The first warpgroup has the first turn.
@@ -384,7 +368,7 @@ __device__ void consume(Barriers& bars, const std::uint8_t* q_tile, std::uint8_t
     // that arithmetic. So the exponentials run beside the product that is waited for next.
     if (__any_sync(0xffffffffu, !(sum[0] + sum[1] < kLargestWeight))) {
       float again[64], maximum[2];
-      scores_again(again, q_tile, k_tiles + stage * kTileBytes, q_row);
+      scores_again(again, q_tile, k_tiles + stage * kTileBytes, first_row(group));
 #pragma unroll
       for (int i = 0; i < 64; ++i) s[i] = again[i];
       row_maxima(s, maximum, p.scale_log2);

@@ -7,6 +7,7 @@
 // and one computes its softmax while the other multiplies.
 #include "ops/cuda/kernels/attention_tiles.cuh"
 #include "ops/cuda/kernels/sparse_attention_portable.h"
+#include "ops/cuda/ptx/arithmetic.cuh"
 #include "ops/cuda/ptx/mma.cuh"
 
 #include <cuda_bf16.h>
@@ -64,18 +65,6 @@ class FragmentAddresses {
   static constexpr int kVariants = Layout::kPermuted ? 4 : 1;
   std::uint32_t addresses_[kVariants];
 };
-
-__device__ __forceinline__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-__device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
-  std::uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
 
 // blockIdx.x, opaque to the compiler.
 __device__ __forceinline__ unsigned block_of_grid() {
